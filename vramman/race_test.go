@@ -1,0 +1,5 @@
+//go:build race
+
+package vramman
+
+const raceEnabled = true

@@ -1,0 +1,357 @@
+package scheduler_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vllm-gateway/vllm-gateway/vramman/placement"
+	"github.com/vllm-gateway/vllm-gateway/vramman/scheduler"
+)
+
+// This file is a small world for the scheduler to run, second by second: starts
+// and stops take their time, models are busy for ever or now and then, and every
+// demand must get its turn.
+
+const second = time.Second
+
+// toyModel is a model and its users.
+type toyModel struct {
+	name     string
+	need     int64 // per card, bytes
+	degree   int
+	alwaysOn bool
+	loading  time.Duration // how long a start takes
+	work     time.Duration // how long a request takes; 0: for ever, until drained
+	rest     time.Duration // from the end of a request to the next; 0: none comes
+	begins   time.Duration // when its first request comes
+
+	busyUntil, nextAt time.Time // of its requests; zero: not
+
+	// Of its demand, when it has one:
+	demand bool
+	since  time.Time
+	ahead  int // demands and loads under way that came before, or at the same moment
+
+	load   *toyLoad
+	serves *toyInstance
+}
+
+// toyLoad is a start that was granted.
+type toyLoad struct {
+	model   *toyModel
+	since   time.Time
+	cards   []int
+	gates   []int
+	victims int // not gone yet
+	ready   time.Time
+}
+
+// toyInstance is an instance with its timers.
+type toyInstance struct {
+	scheduler.Instance
+	model   *toyModel
+	load    *toyLoad // the start it is a victim of, or that makes it
+	drainBy time.Time
+	goneAt  time.Time
+	gates   bool // its stop holds the gates of its cards
+}
+
+type toyWorld struct {
+	t         *testing.T
+	now       time.Time
+	cards     []scheduler.Card
+	models    []*toyModel
+	instances []*toyInstance
+	loads     []*toyLoad
+	patience  time.Duration // MaxWaitForTurn
+	drain     time.Duration // drain deadline
+	stopping  time.Duration // how long a stop takes
+	settings  scheduler.Instance
+	serial    int
+	everyStep bool // ask at every step, not only when something happened or Next has come
+	changed   bool
+	next      time.Time
+	trace     []string
+	asked     int
+	granted   int
+}
+
+// toyWorldOf makes the world of a seed. With rests, models rest between
+// requests and come back; without, they are busy for ever or idle for ever.
+func toyWorldOf(t *testing.T, seed uint64, rests bool) *toyWorld {
+	rng := rand.New(rand.NewPCG(seed, 0))
+	sizes := make([]int64, 1+rng.IntN(3))
+	for n := range sizes {
+		sizes[n] = 20 + rng.Int64N(5)
+	}
+	s := room(sizes...)
+	w := &toyWorld{t: t, now: start, cards: s.Cards, patience: 60 * second, drain: 20 * second, stopping: 2 * second}
+	if rng.IntN(2) == 0 {
+		w.settings.MinResidency = 30 * second
+	}
+	if rng.IntN(3) == 0 {
+		w.settings.IdleTimeout = 50 * second
+	}
+	for n := range 2 + rng.IntN(5) {
+		m := &toyModel{
+			name: fmt.Sprintf("m%d", n), need: (4 + rng.Int64N(17)) * gib, degree: 1 + rng.IntN(len(sizes))*rng.IntN(2),
+			loading: time.Duration(3+rng.IntN(15)) * second, begins: time.Duration(rng.IntN(120)) * second,
+			alwaysOn: rng.IntN(12) == 0,
+		}
+		switch {
+		case rng.IntN(4) > 0:
+		case rests:
+			m.work, m.rest = time.Duration(1+rng.IntN(30))*second, time.Duration(1+rng.IntN(60))*second
+		default:
+			m.work = second
+		}
+		m.nextAt = start.Add(m.begins)
+		w.models = append(w.models, m)
+	}
+	return w
+}
+
+// settle lets everything happen that is due now.
+func (w *toyWorld) settle() {
+	for _, i := range slices.Clone(w.instances) {
+		switch {
+		case i.Phase == scheduler.Starting && !w.now.Before(i.load.ready):
+			i.Phase, i.ReadySince, i.LastUsed = scheduler.Ready, w.now, w.now
+			w.freeGates(i.load.gates)
+			w.loads = slices.DeleteFunc(w.loads, func(l *toyLoad) bool { return l == i.load })
+			i.load, i.model.load, i.model.serves = nil, nil, i
+			w.request(i.model) // who asked for it
+		case i.Phase == scheduler.Stopping && !w.now.Before(i.goneAt):
+			for k, c := range i.Cards {
+				w.cards[c].Charged -= i.Charges[k]
+			}
+			if i.gates {
+				w.freeGates(i.Cards)
+			}
+			if i.load != nil {
+				i.load.victims--
+			}
+			w.instances = slices.DeleteFunc(w.instances, func(x *toyInstance) bool { return x == i })
+			w.changed = true
+		case i.Phase == scheduler.Draining && !i.Expired && !w.now.Before(i.drainBy):
+			i.Expired, w.changed = true, true
+		}
+	}
+	for _, m := range w.models {
+		if !m.busyUntil.IsZero() && !w.now.Before(m.busyUntil) {
+			m.busyUntil, w.changed = time.Time{}, true
+			if m.rest > 0 {
+				m.nextAt = w.now.Add(m.rest)
+			}
+			for _, i := range w.instances {
+				if i.model == m {
+					i.Leases, i.Tickets = 0, 0
+				}
+			}
+		}
+	}
+	for _, l := range w.loads {
+		if l.victims == 0 && l.ready.IsZero() {
+			w.startServer(l)
+		}
+	}
+	for _, m := range w.models {
+		if !m.nextAt.IsZero() && !w.now.Before(m.nextAt) {
+			m.nextAt = time.Time{}
+			w.ask(m)
+		}
+	}
+}
+
+// ask is a request that arrives.
+func (w *toyWorld) ask(m *toyModel) {
+	switch {
+	case m.serves != nil:
+		w.request(m)
+	case !m.demand && m.load == nil:
+		m.demand, m.since, m.ahead = true, w.now, len(w.loads)
+		for _, o := range w.models {
+			if o != m && o.demand {
+				m.ahead++
+				if o.since.Equal(w.now) {
+					o.ahead++ // neither was first
+				}
+			}
+		}
+		w.changed = true
+	}
+}
+
+// request has the model's instance serve one.
+func (w *toyWorld) request(m *toyModel) {
+	m.serves.Leases, m.serves.Tickets, m.serves.LastUsed = 1, 1, w.now
+	if m.work > 0 {
+		m.busyUntil = w.now.Add(m.work)
+	}
+	w.changed = true
+}
+
+func (w *toyWorld) freeGates(cards []int) {
+	for _, c := range cards {
+		w.cards[c].Gate = ""
+	}
+	w.changed = true
+}
+
+func (w *toyWorld) holdGates(cards []int, who string) {
+	for _, c := range cards {
+		if w.cards[c].Gate != "" {
+			w.t.Fatalf("%s takes the gate of card %d, which %s holds", who, c, w.cards[c].Gate)
+		}
+		w.cards[c].Gate = who
+	}
+}
+
+// startServer charges a load's cards, which must have the room.
+func (w *toyWorld) startServer(l *toyLoad) {
+	m := l.model
+	w.serial++
+	i := &toyInstance{Instance: w.settings, model: m, load: l}
+	i.ID, i.Model, i.Phase, i.Cards, i.DemandSince, i.AlwaysOn = fmt.Sprintf("%s-%d", m.name, w.serial), m.name, scheduler.Starting, l.cards, l.since, m.alwaysOn
+	for _, c := range l.cards {
+		i.Charges = append(i.Charges, m.need)
+		if w.cards[c].Room(w.cards[c].Charged) < m.need {
+			w.t.Fatalf("%v: %s starts on card %d, which has no room", w.now.Sub(start), m.name, c)
+		}
+		w.cards[c].Charged += m.need
+	}
+	l.ready = w.now.Add(m.loading)
+	w.instances = append(w.instances, i)
+	w.changed = true
+}
+
+func (w *toyWorld) snapshot() *scheduler.State {
+	s := &scheduler.State{Now: w.now, Cards: slices.Clone(w.cards), MaxWaitForTurn: w.patience, Policy: scheduler.LRU{}}
+	for _, i := range w.instances {
+		s.Instances = append(s.Instances, i.Instance)
+	}
+	for _, m := range w.models {
+		if m.demand {
+			d := wants(s, m.name, 0, m.degree, 0)
+			d.Since, d.Need, d.AlwaysOn = m.since, placement.Need{Bytes: m.need}, m.alwaysOn
+		}
+	}
+	slices.SortStableFunc(s.Demands, func(a, b scheduler.Demand) int { return a.Since.Compare(b.Since) })
+	return s
+}
+
+// decide carries plans out until one has nothing to do at once.
+func (w *toyWorld) decide() {
+	for range 20 {
+		w.asked++
+		s := w.snapshot()
+		plan := scheduler.Decide(s)
+		w.next, w.changed = plan.Next, false
+		for _, d := range plan.Decisions {
+			w.carryOut(d)
+		}
+		if !w.changed {
+			return
+		}
+	}
+	w.t.Fatalf("%v: it never comes to rest", w.now.Sub(start))
+}
+
+func (w *toyWorld) carryOut(d scheduler.Decision) {
+	find := func(id string) *toyInstance {
+		return w.instances[slices.IndexFunc(w.instances, func(i *toyInstance) bool { return i.ID == id })]
+	}
+	model := func() *toyModel {
+		return w.models[slices.IndexFunc(w.models, func(m *toyModel) bool { return m.name == d.Model })]
+	}
+	switch d.Kind {
+	case scheduler.Wait:
+		return
+	case scheduler.Start:
+		m := model()
+		l := &toyLoad{model: m, since: m.since, cards: d.Cards, gates: d.Gates, victims: len(d.Victims)}
+		w.holdGates(d.Gates, "start "+m.name)
+		for _, id := range d.Victims {
+			v := find(id)
+			v.load = l
+			w.stop(v)
+		}
+		w.turnCame(m)
+		m.load, m.demand = l, false
+		w.loads = append(w.loads, l)
+		if l.victims == 0 {
+			w.startServer(l)
+		}
+	case scheduler.Stop:
+		i := find(d.Instance)
+		w.holdGates(d.Gates, "stop "+i.ID)
+		i.gates = true
+		w.stop(i)
+	case scheduler.Drain:
+		i := find(d.Instance)
+		if i.Phase == scheduler.Ready { // two demands may want it gone
+			i.Phase, i.drainBy = scheduler.Draining, w.now.Add(w.drain)
+			i.model.serves = nil
+			w.again(i.model)
+		}
+	case scheduler.Refuse:
+		model().demand = false
+	}
+	w.changed = true
+	w.trace = append(w.trace, fmt.Sprintf("%v %s", w.now.Sub(start), words(d)))
+}
+
+// again brings the next request of a model that is always busy and just lost
+// its instance.
+func (w *toyWorld) again(m *toyModel) {
+	if m.work == 0 {
+		m.nextAt = w.now.Add(second)
+	}
+}
+
+func (w *toyWorld) stop(i *toyInstance) {
+	i.Phase, i.Leases, i.Tickets, i.goneAt = scheduler.Stopping, 0, 0, w.now.Add(w.stopping)
+	if i.model.serves == i {
+		i.model.serves = nil
+		w.again(i.model)
+	}
+}
+
+// turnCame checks how long a demand waited for its turn: for its own, and for
+// that of each that came before it.
+func (w *toyWorld) turnCame(m *toyModel) {
+	w.granted++
+	var loading time.Duration
+	for _, o := range w.models {
+		loading = max(loading, o.loading)
+	}
+	turn := w.patience + w.drain + loading + 2*w.stopping + 3*second
+	if waited, bound := w.now.Sub(m.since), time.Duration(m.ahead+1)*turn; waited > bound {
+		w.t.Fatalf("%v: %s waited for %v with %d before it, at most %v would do\n%s",
+			w.now.Sub(start), m.name, waited, m.ahead, bound, strings.Join(w.trace, "\n"))
+	}
+}
+
+// run lets so much time pass, and checks at its end that nobody waits for ever.
+func (w *toyWorld) run(d time.Duration) {
+	for end := w.now.Add(d); w.now.Before(end); w.now = w.now.Add(second) {
+		w.settle()
+		if w.everyStep || w.changed || !w.next.IsZero() && !w.now.Before(w.next) {
+			w.decide()
+		}
+		for n, c := range w.cards {
+			if c.Room(c.Charged) < 0 {
+				w.t.Fatalf("%v: card %d is charged beyond its budget", w.now.Sub(start), n)
+			}
+		}
+	}
+	for _, m := range w.models {
+		if m.demand {
+			w.turnCame(m)
+		}
+	}
+}

@@ -1,0 +1,30 @@
+// This file owns the share of a card that vLLM is told to use.
+
+package vllm
+
+import "strconv"
+
+const (
+	// contextAllowance is what a process's CUDA context and communication
+	// buffers take on each card, in bytes. vLLM does not count it: it measures
+	// from after they were made (vLLM vllm/v1/worker/gpu_worker.py, init_device),
+	// while a charge is all that the instance takes. 0.5 GiB until measured.
+	contextAllowance = 512 << 20
+	// shareSteps is how finely a share is given: in ten-thousandths, which on a
+	// card of 192 GiB are 20 MiB.
+	shareSteps = 10_000
+)
+
+// utilization is the value of --gpu-memory-utilization with which vLLM sizes
+// itself to charge bytes on a card of total bytes, both positive: what is left
+// of the charge after the context, as a share of the card, rounded down. vLLM
+// demands more than 0 and at most 1. A charge that the context alone uses up
+// makes the smallest share, with which vLLM fails and says why, rather than one
+// that breaks the charge.
+func utilization(charge, total int64) string {
+	// Whole numbers, since 0.9 of a card is not to become 0.8999. More than the
+	// card is cut first, so that nothing overflows.
+	left := min(charge-contextAllowance, total)
+	steps := min(max(left*shareSteps/total, 1), shareSteps)
+	return strconv.FormatFloat(float64(steps)/shareSteps, 'f', 4, 64)
+}

@@ -153,6 +153,7 @@ type Environment struct {
 
 	LoadTime, StopTime time.Duration
 	TTFT               time.Duration
+	Hold               string // path of a file; empty holds nothing
 	TokensPerSecond    float64
 	ReplyTokens        int
 	EmbeddingSize      int
@@ -172,6 +173,7 @@ func parseEnvironment(env func(string) string) (Environment, error) {
 		LoadTime:   r.duration("VLLM_SIM_LOAD_TIME", time.Second),
 		StopTime:   r.duration("VLLM_SIM_STOP_TIME", 0),
 		TTFT:       r.duration("VLLM_SIM_TTFT", 20*time.Millisecond),
+		Hold:       env("VLLM_SIM_HOLD"),
 
 		TokensPerSecond: r.float("VLLM_SIM_TOKENS_PER_SECOND", 200),
 		ReplyTokens:     int(r.integer("VLLM_SIM_REPLY_TOKENS", 0, 0, 1<<30)),

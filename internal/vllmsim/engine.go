@@ -6,6 +6,7 @@ package vllmsim
 import (
 	"container/list"
 	"context"
+	"os"
 	"sync"
 	"time"
 )
@@ -15,6 +16,7 @@ type slots struct {
 	mu      sync.Mutex
 	free    int
 	running int
+	peak    int       // the most that ever ran
 	waiting list.List // of chan struct{}, each closed when its turn has come
 }
 
@@ -24,6 +26,7 @@ func (s *slots) take(ctx context.Context) error {
 	if s.free > 0 {
 		s.free--
 		s.running++
+		s.peak = max(s.peak, s.running)
 		s.mu.Unlock()
 		return nil
 	}
@@ -69,6 +72,13 @@ func (s *slots) counts() (running, waiting int) {
 	return s.running, s.waiting.Len()
 }
 
+// most tells how many requests ran at once at most.
+func (s *slots) most() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.peak
+}
+
 // job is one request's work.
 type job struct {
 	prompt  int     // tokens
@@ -103,6 +113,9 @@ func (s *Server) run(ctx context.Context, j job, emit func(sequence, token int) 
 	pace := pacer{ctx: ctx, due: start.Add(s.cfg.TTFT)}
 	defer pace.stop()
 	if err := pace.wait(); err != nil {
+		return err
+	}
+	if err := pace.held(s.cfg.Hold); err != nil {
 		return err
 	}
 	first = time.Now()
@@ -189,6 +202,23 @@ func (p *pacer) next(perSecond float64) error {
 		p.due = p.due.Add(time.Duration(float64(time.Second) / perSecond))
 	}
 	return p.wait()
+}
+
+// held waits until the file at path is gone; the next token's time counts from then.
+// A poll is enough: the file's owner waits for what it sees of the server.
+func (p *pacer) held(path string) error {
+	if path == "" {
+		return nil
+	}
+	for {
+		if _, err := os.Stat(path); err != nil {
+			return nil
+		}
+		p.due = time.Now().Add(10 * time.Millisecond)
+		if err := p.wait(); err != nil {
+			return err
+		}
+	}
 }
 
 func (p *pacer) stop() {

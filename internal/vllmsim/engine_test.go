@@ -3,12 +3,45 @@ package vllmsim
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
+
+// TestHold keeps requests from their first token until a file is gone, and counts the
+// most that ever ran.
+func TestHold(t *testing.T) {
+	hold := filepath.Join(t.TempDir(), "hold")
+	if err := os.WriteFile(hold, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		r := serve(t, env{"VLLM_SIM_TTFT": "0s", "VLLM_SIM_HOLD": hold}, "m")
+		var clients sync.WaitGroup
+		for range 3 {
+			clients.Go(func() {
+				if status, body := r.post("/v1/completions", `{"prompt":"a","max_tokens":1}`); status != 200 {
+					t.Errorf("%d %s", status, body)
+				}
+			})
+		}
+		time.Sleep(time.Hour) // fake time
+		if got := r.metric("num_requests_running"); got != "3" {
+			t.Errorf("%s run, want 3", got)
+		}
+		if err := os.Remove(hold); err != nil {
+			t.Fatal(err)
+		}
+		clients.Wait()
+		if _, text := r.get("/metrics"); !strings.Contains(text, `vllm_sim:num_requests_running_peak{engine="0",model_name="m"} 3`) {
+			t.Errorf("the peak is not 3 in %s", text)
+		}
+	})
+}
 
 // TestBatch runs three requests of 2 s each on a server that runs two at a time.
 func TestBatch(t *testing.T) {

@@ -1,4 +1,5 @@
-// GET /metrics: vLLM's names (vllm/v1/metrics/loggers.py), the stand-in's values.
+// GET /metrics: vLLM's names (vllm/v1/metrics/loggers.py), the stand-in's values, and
+// one name of its own.
 
 package vllmsim
 
@@ -137,6 +138,9 @@ func (s *Server) metricsText() string {
 	e.histogram("request_time_per_output_token_seconds", "Histogram of time_per_output_token_seconds per request.", &m.perToken)
 	e.histogram("e2e_request_latency_seconds", "Histogram of e2e request latency in seconds.", &m.whole)
 	e.histogram("request_queue_time_seconds", "Histogram of time spent in WAITING phase for request.", &m.queue)
+	// The stand-in's own: what a look now and then would miss.
+	fmt.Fprintf(&e, "# HELP vllm_sim:num_requests_running_peak The most requests that ever ran at once.\n"+
+		"# TYPE vllm_sim:num_requests_running_peak gauge\nvllm_sim:num_requests_running_peak{%s} %d\n", e.labels, s.slots.most())
 	return e.String()
 }
 

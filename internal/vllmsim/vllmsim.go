@@ -21,6 +21,7 @@
 //	VLLM_SIM_LOAD_TIME            1s          time from the start until it is ready
 //	VLLM_SIM_STOP_TIME            0s          time from the end of the last request until memory is free
 //	VLLM_SIM_TTFT                 20ms        time from a request's turn to its first token
+//	VLLM_SIM_HOLD                             a file: while it exists, no request gets its first token
 //	VLLM_SIM_TOKENS_PER_SECOND    200         pace of each sequence after that; 0 is no limit
 //	VLLM_SIM_REPLY_TOKENS         0           length of replies; 0 echoes the prompt's last message
 //	VLLM_SIM_EMBEDDING_SIZE       64          length of embeddings

@@ -243,14 +243,23 @@ type event struct {
 }
 
 // events calls each with what happens to a gateway's containers from a moment
-// on, and connected once before that. It returns why it hears nothing more.
-func (d *daemon) events(ctx context.Context, gateway string, since time.Time, connected func(), each func(event)) error {
+// on. Before that it calls look, which looks at what happened earlier, and then
+// connected. It returns why it hears nothing more.
+func (d *daemon) events(ctx context.Context, gateway string, since time.Time, look func() error, connected func(), each func(event)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the client's goroutine
 	filters := labelled(map[string]string{labelGateway: gateway}).
 		Add("type", string(events.ContainerEventType)).
 		Add("event", string(events.ActionDie), string(events.ActionOOM))
 	r := d.api.Events(ctx, client.EventsListOptions{Since: stamp(since), Filters: filters})
+	if err := look(); err != nil {
+		return err
+	}
+	select {
+	case err := <-r.Err:
+		return refused(explain(err))
+	default:
+	}
 	connected()
 	for {
 		select {
@@ -266,6 +275,20 @@ func (d *daemon) events(ctx context.Context, gateway string, since time.Time, co
 			return explain(err)
 		}
 	}
+}
+
+// refusal is an answer that Docker, or a proxy in front of it, does not do what
+// it is asked to, today or tomorrow.
+type refusal struct{ error }
+
+func (r *refusal) Unwrap() error { return r.error }
+
+// refused marks an error that is a refusal as one.
+func refused(err error) error {
+	if errdefs.IsPermissionDenied(err) || errdefs.IsUnauthorized(err) || errdefs.IsNotImplemented(err) {
+		return &refusal{err}
+	}
+	return err
 }
 
 // imageID is the digest that names an image's content; empty if Docker does

@@ -54,6 +54,7 @@ type Engine struct {
 	closed   bool
 	starting sync.WaitGroup       // Add only with mu held and closed false
 	running  map[string]*instance // by container; those that are not removed yet
+	owed     map[string]string    // containers that could not be removed yet, with their bridges
 	fetched  map[string]bool      // fetches that went well, see fetchKey
 	fetchers map[string]bool      // images that lack the fetch program, for saying so once
 }
@@ -62,6 +63,7 @@ func newEngine(s Spec, d *daemon, me *self, log *zap.Logger) *Engine {
 	e := &Engine{
 		spec: s, log: log, daemon: d, self: me,
 		running:  make(map[string]*instance),
+		owed:     make(map[string]string),
 		fetched:  make(map[string]bool),
 		fetchers: make(map[string]bool),
 	}
@@ -179,6 +181,7 @@ func (e *Engine) Close(ctx context.Context) error {
 		failures = e.leaveLinks(ctx)
 	} else {
 		failures = e.stopAll(ctx)
+		e.removeOwed(ctx)
 		if err := e.leaveNetwork(ctx); err != nil {
 			failures = append(failures, fmt.Errorf("docker engine: removing the network %s: %w", e.spec.Network, err))
 		}

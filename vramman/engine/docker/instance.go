@@ -48,7 +48,7 @@ type instance struct {
 	oom    chan struct{} // closed when Docker says that it ran out of memory
 	logged chan struct{} // closed when its last line has been handed on
 	done   chan struct{} // closed after both
-	gone   chan struct{} // closed when its container is removed, or will not be
+	gone   chan struct{} // closed when its container is removed, or will be later
 
 	endOnce, oomOnce sync.Once
 	status           int         // valid once alive has ended
@@ -113,12 +113,8 @@ func (i *instance) bury() {
 
 	log := i.engine.log.With(zap.String("instance", i.id))
 	log.Debug("server ended", zap.Int("code", i.exit.Code), zap.String("signal", i.exit.Signal), zap.Bool("oom", i.exit.OOM))
-	if err := i.engine.daemon.remove(ctx, i.container); err != nil {
-		log.Warn("the container of a server that has ended remains, until a gateway of this name starts anew",
-			zap.String("container", i.container), zap.Error(err))
-	}
-	if err := i.engine.unlink(ctx, i.link); err != nil {
-		log.Warn("the bridge of a server that has ended remains, until a gateway of this name starts anew", zap.Error(err))
+	if err := i.engine.discard(i.container, i.link); err != nil {
+		log.Warn("a server has ended, but not all of it is removed yet", zap.String("container", i.container), zap.Error(err))
 	}
 	i.engine.forget(i)
 	close(i.gone)

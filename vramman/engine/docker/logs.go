@@ -4,6 +4,7 @@ package docker
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strings"
 	"time"
@@ -40,9 +41,10 @@ func (i *instance) follow() {
 		if i.logs.Err() != nil {
 			return
 		}
-		if err != nil && !isConnection(err) && !said {
+		// A stream that breaks off, or a Docker that is away, is no refusal.
+		if refused, ok := errors.AsType[*refusal](err); ok && !said {
 			i.engine.log.Warn("the output of a server cannot be read: Docker's logging driver may not allow it",
-				zap.String("instance", i.id), zap.Error(err))
+				zap.String("instance", i.id), zap.Error(refused))
 			said = true
 		}
 		select {
@@ -64,7 +66,7 @@ func (i *instance) follow() {
 func copyLines(ctx context.Context, d *daemon, container string, since *time.Time, line, state func(string)) error {
 	r, err := d.logs(ctx, container, *since)
 	if err != nil {
-		return err
+		return refused(err)
 	}
 	defer r.Close()
 	// The two streams are told apart so that a piece of one does not get into a

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"strconv"
 
@@ -104,6 +105,7 @@ func (e *Engine) isPublished() bool { return e.spec.Publish != "" && !e.hasLinks
 // create makes a container. When the answer does not come, nobody knows whether
 // it exists; then it is looked for and removed.
 func (e *Engine) create(ctx context.Context, b *blueprint) (id string, err error) {
+	e.removeOwed(ctx)
 	id, err = e.daemon.create(ctx, b)
 	if err == nil {
 		return id, nil
@@ -120,15 +122,43 @@ func (e *Engine) create(ctx context.Context, b *blueprint) (id string, err error
 }
 
 // discard removes a container and its bridge, if it has one, whatever has become
-// of the caller.
+// of the caller. What cannot be removed now is removed later, see [Engine.removeOwed].
 func (e *Engine) discard(container, link string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
 	defer cancel()
+	err := e.remove(ctx, container, link)
+	if err != nil {
+		e.mu.Lock()
+		e.owed[container] = link
+		e.mu.Unlock()
+	}
+	return err
+}
+
+// remove removes a container and its bridge, if it has one.
+func (e *Engine) remove(ctx context.Context, container, link string) error {
 	if err := e.daemon.remove(ctx, container); err != nil {
-		return fmt.Errorf("and its container could not be removed: %w", err)
+		return fmt.Errorf("its container could not be removed: %w", err)
 	}
 	if err := e.unlink(ctx, link); err != nil {
-		return fmt.Errorf("and its bridge could not be removed: %w", err)
+		return fmt.Errorf("its bridge could not be removed: %w", err)
 	}
 	return nil
+}
+
+// removeOwed tries again to remove what could not be removed: a container that
+// Docker has run before it was lost holds its cards, and nobody else knows of it.
+func (e *Engine) removeOwed(ctx context.Context) {
+	e.mu.Lock()
+	owed := maps.Clone(e.owed)
+	e.mu.Unlock()
+	for container, link := range owed {
+		if err := e.remove(ctx, container, link); err != nil {
+			continue // it stays owed
+		}
+		e.mu.Lock()
+		delete(e.owed, container)
+		e.mu.Unlock()
+		e.log.Info("a container is removed that could not be removed before", zap.String("container", container))
+	}
 }

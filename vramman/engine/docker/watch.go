@@ -5,6 +5,7 @@ package docker
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"go.uber.org/zap"
@@ -24,16 +25,14 @@ func (e *Engine) watch(ctx context.Context) {
 	since := time.Now()
 	retry, lost := firstRetry, false
 	for {
+		look := func() error { return e.lookAtAll(ctx) }
 		connected := func() {
-			if err := e.lookAtAll(ctx); err != nil {
-				return
-			}
 			if lost {
 				e.log.Info("Docker answers again")
 			}
 			retry, lost = firstRetry, false
 		}
-		err := e.daemon.events(ctx, e.spec.Gateway, since, connected, func(happened event) {
+		err := e.daemon.events(ctx, e.spec.Gateway, since, look, connected, func(happened event) {
 			since = happened.at
 			e.heard(happened)
 		})
@@ -41,7 +40,7 @@ func (e *Engine) watch(ctx context.Context) {
 			return
 		}
 		if !lost {
-			e.log.Warn("the connection to Docker is lost: servers go on, but none can be started or stopped until it answers again", zap.Error(err))
+			e.sayLost(err)
 		}
 		lost = true
 		select {
@@ -51,6 +50,16 @@ func (e *Engine) watch(ctx context.Context) {
 		}
 		retry = min(2*retry, lastRetry)
 	}
+}
+
+// sayLost tells why nothing is heard of Docker, and what follows from that.
+func (e *Engine) sayLost(err error) {
+	if _, ok := errors.AsType[*refusal](err); ok {
+		e.log.Warn("Docker does not tell of its events, so the end of a server is noticed late: "+
+			"if there is a proxy in front of Docker, have it let GET /events through", zap.Error(err))
+		return
+	}
+	e.log.Warn("the connection to Docker is lost: servers go on, but none can be started or stopped until it answers again", zap.Error(err))
 }
 
 // heard is told of an event. Death and running out of memory come in any order.
@@ -65,12 +74,14 @@ func (e *Engine) heard(happened event) {
 	}
 }
 
-// lookAtAll looks at every instance, and returns an error if Docker does not
+// lookAtAll looks at every instance, removes what could not be removed before,
+// and returns an error if Docker does not
 // answer.
 func (e *Engine) lookAtAll(ctx context.Context) error {
 	if err := e.daemon.ping(ctx); err != nil {
 		return err
 	}
+	e.removeOwed(ctx)
 	for _, i := range e.instances() {
 		if err := e.look(ctx, i); err != nil {
 			return err

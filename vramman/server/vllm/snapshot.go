@@ -3,6 +3,9 @@ package vllm
 // This file is about what the local Hugging Face cache tells of a model.
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/vllm-gateway/vllm-gateway/internal/hfcache"
 	"github.com/vllm-gateway/vllm-gateway/vramman/server"
 )
@@ -29,4 +32,41 @@ func maxModelLen(m server.Model, cache string) int {
 		return min(m.MaxModelLen, native)
 	}
 	return m.MaxModelLen
+}
+
+// needsMore says whether arguments name what the snapshot of the repository's
+// main branch does not hold: another revision, another repository, or code that
+// may be in one. With these, that the snapshot is complete does not mean that the
+// server can do without the network.
+func needsMore(args []string) bool {
+	return slices.ContainsFunc(args, func(arg string) bool {
+		name, _, _ := strings.Cut(arg, "=")
+		name, _, _ = strings.Cut(name, ".") // --speculative-config.model
+		name = strings.ReplaceAll(strings.TrimLeft(name, "-"), "_", "-")
+		// A beginning of a name serves as well, and -sc is short for the last.
+		return strings.HasPrefix(arg, "-") && (name == "sc" || len(name) > 2 &&
+			slices.ContainsFunc(moreFlags, func(f string) bool { return strings.HasPrefix(f, name) }))
+	})
+}
+
+// moreFlags are vLLM's flags by which a server loads something besides the main
+// branch of its repository (vLLM vllm/engine/arg_utils.py).
+var moreFlags = []string{
+	"revision", "code-revision", "tokenizer", "tokenizer-revision", "hf-config-path", "trust-remote-code",
+	"generation-config", "lora-modules", "speculative-config", "spec-model",
+}
+
+// revision is the revision that arguments name for the repository, or empty.
+func revision(args []string) string {
+	found := ""
+	for i, arg := range args {
+		switch name, value, whole := strings.Cut(arg, "="); {
+		case name != "--revision":
+		case whole:
+			found = value
+		case i+1 < len(args):
+			found = args[i+1]
+		}
+	}
+	return found
 }

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/vllm-gateway/vllm-gateway/vramman/engine"
@@ -61,5 +62,53 @@ func TestCompleteSnapshotIsLoadedOffline(t *testing.T) {
 	}
 	if !offline("org/name") || offline("org/other") {
 		t.Errorf("offline: complete %v, missing %v", offline("org/name"), offline("org/other"))
+	}
+}
+
+// What is complete is the main branch of the repository, so a server that is told
+// to load anything else may still have to ask the hub.
+func TestArgumentsThatNeedTheHub(t *testing.T) {
+	cache := cached(t)
+	for args, offline := range map[string]bool{
+		"":                                     true,
+		"--enable-prefix-caching":              true,
+		"--seed 7 --tokenizer-mode slow":       true,
+		"--revision abc":                       false,
+		"--revision=abc":                       false,
+		"--revis abc":                          false,
+		"--code_revision abc":                  false,
+		"--tokenizer org/other":                false,
+		"--trust-remote-code":                  false,
+		"--speculative-config.model org/other": false,
+		"-sc.model org/other":                  false,
+	} {
+		m := server.Model{Repo: "org/name", Args: strings.Fields(args)}
+		if got := slices.Contains(Server{}.Env(m, server.Place{Cache: cache}), "HF_HUB_OFFLINE=1"); got != offline {
+			t.Errorf("%q: offline %v", args, got)
+		}
+	}
+}
+
+func TestFetchCommand(t *testing.T) {
+	for args, want := range map[string]string{
+		"--seed 7":                     "",
+		"--revision abc":               " --revision abc",
+		"--revision a --revision=v1.2": " --revision v1.2",
+		"--revision":                   "",
+	} {
+		got := Server{}.FetchCommand(server.Model{Repo: "org/name", Args: strings.Fields(args)})
+		command, excluded, _ := strings.Cut(strings.Join(got, " "), " --exclude ")
+		if command != "hf download org/name"+want {
+			t.Errorf("%q: %q", args, command)
+		}
+		// One pattern behind each: a second would be taken for the name of a file.
+		if !strings.HasSuffix(excluded, " --exclude original/*") || strings.Count(excluded, " ") != 2*strings.Count(excluded, "--exclude") {
+			t.Errorf("left out: %q", excluded)
+		}
+	}
+	for _, repo := range []string{"/models/m", "./m"} {
+		if got := (Server{}).FetchCommand(server.Model{Repo: repo}); got != nil {
+			t.Errorf("%s: %q", repo, got)
+		}
 	}
 }

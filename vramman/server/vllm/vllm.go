@@ -76,6 +76,13 @@ func (Server) Args(m server.Model, p server.Place, l engine.Listen) []string {
 	return append(args, m.Args...)
 }
 
+// unread are files that repositories have for other programs, weights again in
+// most of them, which would double what is downloaded. vLLM leaves original/ out
+// by itself and looks for none of the others. Older clients heed the last one only.
+var unread = []string{
+	"*.onnx", "*.onnx_data", "openvino/*", "*.h5", "*.msgpack", "*.tflite", "*.ot", "coreml/*", "original/*",
+}
+
 // FetchCommand implements [server.Server]: the Hugging Face client, which vLLM
 // depends on, downloads what is missing and resumes what was begun. A repo that
 // is a path is there already.
@@ -83,7 +90,14 @@ func (Server) FetchCommand(m server.Model) []string {
 	if strings.HasPrefix(m.Repo, "/") || strings.HasPrefix(m.Repo, ".") {
 		return nil
 	}
-	return []string{"hf", "download", m.Repo}
+	command := []string{"hf", "download", m.Repo}
+	if r := revision(m.Args); r != "" {
+		command = append(command, "--revision", r)
+	}
+	for _, pattern := range unread {
+		command = append(command, "--exclude", pattern)
+	}
+	return command
 }
 
 // Env implements [server.Server].
@@ -97,7 +111,7 @@ func (Server) Env(m server.Model, p server.Place) []string {
 	if p.Key != "" {
 		env = append(env, "VLLM_API_KEY="+p.Key)
 	}
-	if s, err := snapshot(m, p.Cache); err == nil && s.Complete() {
+	if s, err := snapshot(m, p.Cache); err == nil && s.Complete() && !needsMore(m.Args) {
 		// No start waits for a hub that is slow or away.
 		env = append(env, "HF_HUB_OFFLINE=1")
 	}

@@ -1,12 +1,14 @@
 package vramman
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/vllm-gateway/vllm-gateway/vramman/engine"
 	"github.com/vllm-gateway/vllm-gateway/vramman/server"
 )
 
@@ -154,7 +156,9 @@ func (o *owner) fetched(now time.Time, i *Instance, err error) {
 	}
 	if err != nil {
 		o.log.Error("fetching a model failed", zap.String("model", i.model.name), zap.Error(err))
-		o.failed(now, i, server.ClassFetch, "what it needs could not be fetched; the gateway's log says why")
+		o.decided(now, "failed", i.model.name, i, nil,
+			cmp.Or(engine.Explanation(err), "what it needs could not be fetched; the gateway's log says why"))
+		o.failed(now, i, server.ClassFetch, "what it needs could not be fetched; the gateway's status and log say why")
 		o.gone(i)
 		return
 	}

@@ -1,12 +1,14 @@
 package vramman
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/vllm-gateway/vllm-gateway/vramman/engine"
 	"github.com/vllm-gateway/vllm-gateway/vramman/ledger"
 	"github.com/vllm-gateway/vllm-gateway/vramman/scheduler"
 	"github.com/vllm-gateway/vllm-gateway/vramman/server"
@@ -230,7 +232,9 @@ func (o *owner) startedOrNot(now time.Time, e startedEvent) {
 	if i.word.state() == StateStarting {
 		o.log.Error("the engine could not start a server", zap.String("instance", i.id), zap.Error(e.err))
 		i.enter(StateStopping, now)
-		o.failed(now, i, server.ClassEngine, "the engine could not start its server; the gateway's log says why")
+		o.decided(now, "failed", i.model.name, i, i.cards,
+			cmp.Or(engine.Explanation(e.err), "the engine could not start its server; the gateway's log says why"))
+		o.failed(now, i, server.ClassEngine, "the engine could not start its server; the gateway's status and log say why")
 	}
 	o.hasEnded(now, i)
 }

@@ -32,6 +32,7 @@ type rig struct {
 	pids    int
 	load    time.Duration
 	fail    map[string]string // model → the line with which its start fails
+	refuse  map[string]error  // "fetch a", "start a" → why the engine does not
 	counted map[string]int    // "start a", "stop a", "stop"
 }
 
@@ -85,12 +86,20 @@ func (r rigEngine) Outlives() bool { return r.keep }
 func (rigEngine) Key() string                                                { return "rig" }
 func (r rigEngine) Open(context.Context, *zap.Logger) (engine.Engine, error) { return r, nil }
 func (rigEngine) Reconcile(context.Context) (int, error)                     { return 0, nil }
-func (rigEngine) Fetch(context.Context, *engine.Launch) error                { return nil }
 func (rigEngine) Close(context.Context) error                                { return nil }
+
+func (r rigEngine) Fetch(_ context.Context, l *engine.Launch) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.refuse["fetch "+l.Model]
+}
 
 func (r rigEngine) Start(_ context.Context, l *engine.Launch) (engine.Running, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err := r.refuse["start "+l.Model]; err != nil {
+		return nil, err
+	}
 	r.pids++
 	r.counted["start "+l.Model]++
 	i := &rigInstance{rig: r.rig, l: l, pid: r.pids, ready: time.Now().Add(r.load), done: make(chan struct{})}

@@ -8,6 +8,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"net"
 	"strconv"
 	"time"
@@ -98,6 +99,22 @@ type Launch struct {
 	// Progress receives how far a fetch or a start has come, in words: "pulling
 	// the image, 34 %". It is called like Output.
 	Progress func(stage string)
+}
+
+// Explained is an error that says in a sentence what it means and what to do,
+// fit for an operator's eyes: no secret, and nothing that the other side sent.
+type Explained interface {
+	error
+	Explanation() string
+}
+
+// Explanation is the sentence of the first error in err's chain that has one, or
+// empty.
+func Explanation(err error) string {
+	if e, ok := errors.AsType[Explained](err); ok {
+		return e.Explanation()
+	}
+	return ""
 }
 
 // Mount shows a folder of the host to a server that has a file system of its own.

@@ -56,6 +56,7 @@ type Engine struct {
 	running  map[string]*instance // by container; those that are not removed yet
 	owed     map[string]string    // containers that could not be removed yet, with their bridges
 	fetched  map[string]bool      // fetches that went well, see fetchKey
+	proven   map[string]bool      // launch hashes of which a container could be made last time
 	fetchers map[string]bool      // images that lack the fetch program, for saying so once
 }
 
@@ -65,6 +66,7 @@ func newEngine(s Spec, d *daemon, me *self, log *zap.Logger) *Engine {
 		running:  make(map[string]*instance),
 		owed:     make(map[string]string),
 		fetched:  make(map[string]bool),
+		proven:   make(map[string]bool),
 		fetchers: make(map[string]bool),
 	}
 	e.closing, e.close = context.WithCancel(context.Background())

@@ -35,7 +35,9 @@ const (
 	tooOld       = "this Docker is too old: version 19.03 is the least, 20.10 or later is recommended"
 	badReference = "the name of the image is not valid: correct 'image'"
 	portTaken    = "the port that Docker chose for the server is taken by another program: try again, or remove 'publish'"
-	firewall     = "Docker's firewall rules are gone, as after a restart of firewalld or iptables: restart Docker"
+	noAddresses  = "Docker has no range of addresses left for another network: " +
+		"remove unused ones with 'docker network prune', or widen default-address-pools in its daemon.json"
+	firewall = "Docker's firewall rules are gone, as after a restart of firewalld or iptables: restart Docker"
 )
 
 // causes are the errors of containers and networks, the special before the
@@ -65,10 +67,13 @@ var causes = []cause{
 	{[]string{"bind source path does not exist"}, "a folder that is to be mounted does not exist on Docker's host: make it, or correct 'mount'"},
 	{[]string{"duplicate mount point"}, "two folders are to be mounted at one place: correct the 'mount' of the engine or of the model"},
 	{[]string{"port is already allocated"}, portTaken},
+	{[]string{"all ports are allocated"}, portTaken},
 	{[]string{"address already in use"}, portTaken},
 	{[]string{"iptables", "no chain/target/match by that name"}, firewall},
-	{[]string{"non-overlapping", "address pool"}, "Docker has no range of addresses left for another network: " +
-		"remove unused ones with 'docker network prune', or widen default-address-pools in its daemon.json"},
+	{[]string{"non-overlapping", "address pool"}, noAddresses},
+	{[]string{"predefined address pools have been fully subnetted"}, noAddresses},
+	{[]string{"no available ipv4 addresses on this network"}, "the network has no address left for another server: " +
+		"remove it (docker network rm) and widen default-address-pools in Docker's daemon.json, or name a larger one with 'network'"},
 	{[]string{"private (none) mode"}, "the gateway's own container has no network, so it can share none with its servers: " +
 		"take 'network_mode: none' away from it"},
 	{[]string{"docker-init", "not found"}, "Docker's host lacks the program docker-init: install it (on Debian in the package tini)"},
@@ -163,6 +168,9 @@ type explained struct {
 func (e *explained) Error() string { return fmt.Sprintf("%s (Docker says: %v)", e.say, e.err) }
 
 func (e *explained) Unwrap() error { return e.err }
+
+// Explanation implements [engine.Explained].
+func (e *explained) Explanation() string { return e.say }
 
 // isConnection says whether Docker could not be talked to at all.
 func isConnection(err error) bool { return client.IsErrConnectionFailed(err) }

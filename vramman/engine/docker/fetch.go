@@ -20,14 +20,19 @@ import (
 // Fetch pulls the image if Docker has not got it, and runs the launch's fetch
 // command in it, without a GPU and with the caches that servers have. What was
 // fetched once is not fetched again while this engine is open. When ctx ends, so
-// do the pull and the command; both go on later from where they were.
+// do the pull and the command; both go on later from where they were. At the end
+// it rehearses the start, see [Engine.rehearse].
 func (e *Engine) Fetch(ctx context.Context, l *engine.Launch) error {
 	ctx, end, err := e.begin(ctx)
 	if err != nil {
 		return fmt.Errorf("docker engine: fetch for %s: %w", l.ID, err)
 	}
 	defer end()
-	if err := e.fetch(ctx, l); err != nil {
+	err = e.fetch(ctx, l)
+	if err == nil {
+		err = e.rehearse(ctx, l)
+	}
+	if err != nil {
 		return fmt.Errorf("docker engine: fetch for %s: %w", l.ID, cmp.Or(context.Cause(ctx), err))
 	}
 	return nil

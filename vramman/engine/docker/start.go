@@ -25,6 +25,7 @@ func (e *Engine) Start(ctx context.Context, l *engine.Launch) (engine.Running, e
 	}
 	defer end()
 	i, err := e.run(ctx, l)
+	e.prove(l, err == nil)
 	if err != nil {
 		return nil, fmt.Errorf("docker engine: start %s: %w", l.ID, cmp.Or(context.Cause(ctx), err))
 	}

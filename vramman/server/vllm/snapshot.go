@@ -19,10 +19,11 @@ func snapshot(m server.Model, cache string) (hfcache.Snapshot, error) {
 }
 
 // maxModelLen is the configured context length, but no more than what the model
-// was made for, as far as that is known: vLLM refuses to start with more.
+// was made for, as far as that is known: vLLM refuses to start with more. Of
+// another revision than the main branch nothing is known.
 func maxModelLen(m server.Model, cache string) int {
-	if m.MaxModelLen == 0 {
-		return 0
+	if m.MaxModelLen == 0 || revision(m.Args) != "" {
+		return m.MaxModelLen
 	}
 	s, err := snapshot(m, cache)
 	if err != nil {

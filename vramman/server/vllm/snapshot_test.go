@@ -49,6 +49,9 @@ func TestLengthIsCappedToTheModels(t *testing.T) {
 			t.Errorf("%+v: %d", c, got)
 		}
 	}
+	if got := maxModelLen(server.Model{Repo: "org/name", MaxModelLen: 9000, Args: []string{"--revision", "v2"}}, cache); got != 9000 {
+		t.Errorf("another revision is capped to %d by the main branch", got)
+	}
 	args := Server{}.Args(server.Model{Repo: "org/name", MaxModelLen: 9000}, server.Place{Cache: cache}, engine.Listen{})
 	if n := slices.Index(args, "--max-model-len"); n < 0 || args[n+1] != "4096" {
 		t.Errorf("arguments: %q", args)

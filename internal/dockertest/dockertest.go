@@ -12,6 +12,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -56,8 +57,12 @@ var environ = os.Environ()
 // images are those that this process has made.
 var images struct {
 	sync.Mutex
-	made map[string]string // by package
+	made     map[madeFor]string // their names
+	programs map[string][]byte  // by package, a layer of each
 }
+
+// madeFor is what an image was made from, and on which Docker it is.
+type madeFor struct{ host, pkg string }
 
 // Image makes an image of nothing but a program, which is its entrypoint, and
 // returns the image's name. The program is a package of this module, which is
@@ -66,16 +71,24 @@ func Image(t testing.TB, api *client.Client, pkg string) string {
 	t.Helper()
 	images.Lock()
 	defer images.Unlock()
-	if name, ok := images.made[pkg]; ok {
+	key := madeFor{api.DaemonHost(), pkg}
+	if name, ok := images.made[key]; ok {
 		return name
 	}
 	base := filepath.Base(pkg)
-	content, err := layer("/"+base, Build(t, pkg))
-	if err != nil {
-		t.Fatal(err)
+	content, ok := images.programs[pkg]
+	if !ok {
+		var err error
+		if content, err = layer("/"+base, Build(t, pkg)); err != nil {
+			t.Fatal(err)
+		}
+		if images.programs == nil {
+			images.programs = make(map[string][]byte)
+		}
+		images.programs[pkg] = content
 	}
 	name := "vllm-gateway-test/" + base + ":" + strings.ToLower(rand.Text()[:8])
-	r, err := api.ImageImport(t.Context(), client.ImageImportSource{Source: content, SourceName: "-"}, name,
+	r, err := api.ImageImport(t.Context(), client.ImageImportSource{Source: bytes.NewReader(content), SourceName: "-"}, name,
 		client.ImageImportOptions{Changes: []string{`ENTRYPOINT ["/` + base + `"]`, "ENV PATH=/", "LABEL vllm-gateway.test=1"}})
 	if err != nil {
 		t.Fatalf("importing %s: %v", name, err)
@@ -85,10 +98,17 @@ func Image(t testing.TB, api *client.Client, pkg string) string {
 		t.Fatalf("importing %s: %v: %s", name, err, out)
 	}
 	if images.made == nil {
-		images.made = make(map[string]string)
+		images.made = make(map[madeFor]string)
 	}
-	images.made[pkg] = name
+	images.made[key] = name
 	return name
+}
+
+// forget is for a Docker that is gone, and its images with it.
+func forget(host string) {
+	images.Lock()
+	defer images.Unlock()
+	maps.DeleteFunc(images.made, func(of madeFor, _ string) bool { return of.host == host })
 }
 
 // Build builds a package of this module as a static program and returns its file.
@@ -104,7 +124,7 @@ func Build(t testing.TB, pkg string) string {
 }
 
 // layer is a file system of one program.
-func layer(path, file string) (io.Reader, error) {
+func layer(path, file string) ([]byte, error) {
 	program, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
@@ -123,7 +143,8 @@ func layer(path, file string) (io.Reader, error) {
 	if _, err := w.Write(program); err != nil {
 		return nil, err
 	}
-	return &content, w.Close()
+	err = w.Close()
+	return content.Bytes(), err
 }
 
 // Run runs a package's tests and removes the images that they have made. It is

@@ -37,7 +37,9 @@ const (
 	portTaken    = "the port that Docker chose for the server is taken by another program: try again, or remove 'publish'"
 	noAddresses  = "Docker has no range of addresses left for another network: " +
 		"remove unused ones with 'docker network prune', or widen default-address-pools in its daemon.json"
-	firewall = "Docker's firewall rules are gone, as after a restart of firewalld or iptables: restart Docker"
+	forbidden = "a proxy in front of Docker forbids this: let through what the file deploy/compose.yaml does, and every folder that is mounted"
+	wrongCPU  = "the image is made for another processor than that of Docker's host"
+	firewall  = "Docker's firewall rules are gone, as after a restart of firewalld or iptables: restart Docker"
 )
 
 // causes are the errors of containers and networks, the special before the
@@ -81,10 +83,11 @@ var causes = []cause{
 	{[]string{"executable file not found"}, noProgram},
 	{[]string{"exec:", "no such file or directory"}, noProgram},
 	{[]string{"exec:", "permission denied"}, noProgram},
-	{[]string{"exec format error"}, "the image is made for another processor than that of Docker's host"},
+	{[]string{"exec format error"}, wrongCPU},
 	{[]string{"client version", "is too old"}, "this Docker is too new for the gateway, or DOCKER_API_VERSION is set: unset it, or update the gateway"},
 	{[]string{"minimum supported api version"}, tooOld},
-	{[]string{"client version", "is too new"}, tooOld},
+	{[]string{"error response from daemon: forbidden"}, forbidden},
+	{[]string{"client version", "is too new"}, "DOCKER_API_VERSION is set to a version that this Docker does not have: unset it, or update Docker"},
 }
 
 // pullCauses are the errors of a pull.
@@ -94,6 +97,8 @@ var pullCauses = []cause{
 	{[]string{"manifest for", "not found"}, "the registry does not have the image with this tag: correct 'image'"},
 	{[]string{"not found: not found"}, "the registry does not have the image with this tag: correct 'image'"},
 	{[]string{"failed to resolve reference", "not found"}, "the registry does not have the image with this tag: correct 'image'"},
+	{[]string{"name unknown"}, "the registry does not have an image of this name: correct 'image'"},
+	{[]string{"name not known to registry"}, "the registry does not have an image of this name: correct 'image'"},
 	{[]string{"no matching manifest"}, "the image is not made for the processor of Docker's host: take another one"},
 	{[]string{"toomanyrequests"}, "the registry answers no more requests for a while: wait, or log in on Docker's host and pull the image there by hand"},
 	{[]string{"pull access denied"}, loginNeeded},

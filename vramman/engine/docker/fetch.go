@@ -172,6 +172,7 @@ var fetchCauses = []cause{
 	{[]string{"invalid user token"}, "Hugging Face refuses the token: set HF_TOKEN in the engine's environment to a valid one"},
 	{[]string{"revisionnotfound"}, "the repository has no such revision"},
 	{[]string{"no space left on device"}, diskFull},
+	{[]string{"exec format error"}, wrongCPU},
 	{[]string{"name resolution"}, unreachableHub},
 	{[]string{"name or service not known"}, unreachableHub},
 	{[]string{"connection refused"}, unreachableHub},
@@ -194,7 +195,8 @@ func fetchFailure(program string, status int, last string) error {
 		return fmt.Errorf("fetching the weights failed: %s (%s; its last line: %s)", c.say, why, last)
 	}
 	if last == "" {
-		return fmt.Errorf("fetching the weights failed: %s and printed nothing", why)
+		// Docker keeps what is printed on a disk, too.
+		return fmt.Errorf("fetching the weights failed: %s and printed nothing; is the disk full?", why)
 	}
 	return fmt.Errorf("fetching the weights failed: %s; its last line: %s", why, last)
 }

@@ -119,7 +119,8 @@ func TestFetchFailure(t *testing.T) {
 		"OSError: [Errno 28] No space left on device":              "the disk of Docker's host is full",
 		"httpx.ConnectError: [Errno -3] Temporary failure":         "cannot be reached",
 		"Error: something else":                                    "its last line: Error: something else",
-		"":                                                         "printed nothing",
+		"":                                                         "is the disk full?",
+		"exec /usr/bin/hf: exec format error":                      "another processor",
 	} {
 		if err := fetchFailure("hf", 1, last); !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", last, err, want)

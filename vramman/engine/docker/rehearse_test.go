@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 
@@ -50,6 +51,10 @@ func TestRehearsal(t *testing.T) {
 	}
 	if err := e.Fetch(t.Context(), l); err == nil {
 		t.Error("a launch whose last start failed was not rehearsed")
+	}
+	relay.answers("/containers/create", http.StatusForbidden, "Forbidden")
+	if err := e.Fetch(t.Context(), l); err == nil || !strings.Contains(engine.Explanation(err), "a proxy in front of Docker forbids this") {
+		t.Errorf("what a proxy forbids: %v", err)
 	}
 	found, err := e.daemon.list(t.Context(), map[string]string{labelGateway: r.gateway})
 	if err != nil || len(found) != 1 {

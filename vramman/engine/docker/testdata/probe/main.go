@@ -22,6 +22,7 @@ func main() {
 	errs := flag.String("errors", "", "print this on stderr")
 	env := flag.Bool("env", false, "print the environment")
 	leave := flag.String("leave", "", "add a byte to this file of the cache")
+	fill := flag.String("fill", "", "write to this file of the cache until that fails")
 	code := flag.Int("exit", -1, "end with this status")
 	hang := flag.Bool("hang", false, "do nothing until killed")
 	child := flag.Bool("child", false, "start a process that hangs")
@@ -45,6 +46,14 @@ func main() {
 			fmt.Println(err)
 			os.Exit(1)
 		}
+	}
+	if *fill != "" {
+		f, err := os.Create(filepath.Join(os.Getenv("HF_HOME"), *fill))
+		for block := make([]byte, 64<<10); err == nil; {
+			_, err = f.Write(block)
+		}
+		fmt.Println(err)
+		os.Exit(1)
 	}
 	if *code >= 0 {
 		os.Exit(*code)

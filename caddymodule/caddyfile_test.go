@@ -83,9 +83,10 @@ func TestMistakes(t *testing.T) {
 		{"alias in the defaults", "defaults {\n alias b\n}", "unrecognized model option 'alias'", 2},
 		{"option of a model at the top", "max_model_len 5", "unrecognized vramman option 'max_model_len'", 1},
 		{"block where none belongs", "max_queue 3 {\n a\n}", "unrecognized vramman option '{'", 1},
-		{"unknown eviction policy", "eviction mru", "there is no eviction 'mru': choose from 'lru'", 1},
+		{"unknown eviction policy", "eviction mru", "there is no eviction 'mru': choose from 'cost', 'lru'", 1},
 		{"unknown server", "model a {\n repo r\n server tgi\n}", "there is no server 'tgi': choose from 'vllm'", 3},
 		{"options where there are none", "eviction lru {\n x\n}", "there are no options here, and so no 'x'", 2},
+		{"options of cost", "eviction cost {\n half_life 1h\n}", "there are no options here, and so no 'half_life'", 2},
 		{"option of a server without any", "model a {\n repo r\n server vllm {\n  x\n }\n}", "there are no options here, and so no 'x'", 4},
 
 		// Twice.

@@ -53,6 +53,7 @@ func (o *owner) decide(now time.Time) {
 		o.again = false
 		o.demands(now)
 		o.keepGates()
+		o.learn(now)
 		o.want()
 		state := o.snapshot(now)
 		plan := scheduler.Decide(&state)
@@ -169,7 +170,8 @@ func (o *owner) grant(now time.Time, s *scheduler.State, d scheduler.Decision) b
 		r.model.readyAt.Store(now.Add(r.loadTime).UnixNano())
 	}
 	for _, v := range victims {
-		o.stopInstance(now, v, "evict", fmt.Sprintf("%s needs its room; chosen by %s, last used %s ago", d.Model, o.spec.Eviction.Name(), now.Sub(v.lastUse()).Round(time.Second)))
+		seen := slices.IndexFunc(s.Instances, func(x scheduler.Instance) bool { return x.ID == v.id })
+		o.stopInstance(now, v, "evict", fmt.Sprintf("%s needs its room; chosen by %s, %s", d.Model, s.Policy.Name(), s.Policy.Why(&s.Instances[seen], now)))
 	}
 	if len(victims) == 0 {
 		o.wantReading()
@@ -272,6 +274,7 @@ func (o *owner) measuredNow(now time.Time, i *Instance) {
 	i.since, i.readySince, i.stage = now, now, ""
 	i.lastUsed.Store(now.UnixNano())
 	r.loadTime = now.Sub(i.started)
+	o.usage.Loaded(r.model.name, r.loadTime)
 	if r.failure != nil && r.failure.class != server.ClassDied {
 		r.failure = nil
 	}

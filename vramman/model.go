@@ -16,8 +16,9 @@ type Model struct {
 	name string
 	mgr  *Manager
 
-	mu    sync.Mutex // guards queue; held for a few field accesses at a time
+	mu    sync.Mutex // guards queue and asked; held for a few field accesses at a time
 	queue admission.Queue
+	asked bool // a request has come since the owner last looked
 
 	maxWait atomic.Int64                // time.Duration
 	ready   atomic.Pointer[[]*Instance] // those that may give leases; replaced, never changed

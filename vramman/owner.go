@@ -48,6 +48,7 @@ type owner struct {
 	loads     []*load     // starts that hold gates, the oldest first
 	gates     map[string]string
 	ordinals  map[string]int
+	usage     scheduler.Usage // what was learned of each model
 
 	decisions []DecisionStatus
 	again     bool      // decide once more before the event is over

@@ -89,6 +89,7 @@ func (o *owner) snapshot(now time.Time) scheduler.State {
 			}
 		}
 		coming := scheduler.Instance{ID: l.instance.id, Model: l.instance.model.name, Phase: scheduler.Starting, AlwaysOn: l.instance.spec.AlwaysOn}
+		o.tellUsage(&coming)
 		for n, c := range l.cards {
 			if k, ok := index[c]; ok {
 				coming.Cards = append(coming.Cards, k)
@@ -137,6 +138,7 @@ func (o *owner) picture(i *Instance, state State, now time.Time, index map[strin
 		Leases: i.word.leases(), Expired: o.expired(i, now),
 		Leaving: i.leaving, ReadySince: i.readySince, LastUsed: i.lastUse(), DemandSince: i.demandSince,
 	}
+	o.tellUsage(&p)
 	if state == StateReady {
 		p.Tickets = i.model.tickets()
 	}

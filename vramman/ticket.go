@@ -69,6 +69,7 @@ func (m *Model) enter(now time.Time, t *Ticket) (admitted bool, _ error) {
 	*t = Ticket{arrived: now, started: now, deadline: now.Add(time.Duration(m.maxWait.Load()))}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.asked = true
 	switch m.queue.Enter(&t.place) {
 	case admission.Admitted:
 		t.model = m

@@ -251,7 +251,7 @@ func (d *decider) start(q *Demand, c placement.Choice, victims []int) {
 		var names []string
 		for _, v := range victims {
 			i := &d.Instances[v]
-			names = append(names, fmt.Sprintf("%s (last used %s ago, frees %v per card)", i.ID, d.Now.Sub(i.LastUsed).Round(time.Second), ledger.Size(i.Charges[0])))
+			names = append(names, fmt.Sprintf("%s (%s, frees %v per card)", i.ID, d.Policy.Why(i, d.Now), ledger.Size(i.Charges[0])))
 			dec.Victims = append(dec.Victims, i.ID)
 			for _, g := range i.Cards {
 				if !slices.Contains(dec.Gates, g) {

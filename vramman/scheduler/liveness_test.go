@@ -106,3 +106,21 @@ func TestNextIsInTime(t *testing.T) {
 		t.Errorf("only %d states were of use", checked)
 	}
 }
+
+// Whoever leaves is not spared for being young, and so the end of its youth is
+// nothing to be woken for.
+func TestYouthOfWhoeverLeavesChangesNothing(t *testing.T) {
+	s := room(20, 10)
+	s.Cards[0].Gate, s.Cards[1].Gate = "start somebody", "stop old"
+	with(s, "young", 10, []int{0}, young, phase(scheduler.Draining), used(time.Hour))
+	with(s, "busy", 10, []int{0}, busy)
+	with(s, "old", 10, []int{1}, phase(scheduler.Stopping))
+	wants(s, "m", 8, 1, s.MaxWaitForTurn)
+	wants(s, "q", 16, 1, s.MaxWaitForTurn).Cards = []int{0}
+	plan := scheduler.Decide(s)
+	then := clone(s)
+	then.Now = then.Now.Add(time.Minute)
+	if now, later := allWords(plan), allWords(scheduler.Decide(then)); !plan.Next.IsZero() || !slices.Equal(now, later) {
+		t.Errorf("now %q, a minute later %q, and it wants to be asked again at %v", now, later, plan.Next)
+	}
+}

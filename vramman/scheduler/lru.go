@@ -1,5 +1,10 @@
 package scheduler
 
+import (
+	"fmt"
+	"time"
+)
+
 // LRU evicts the instance first that has been without a request for longest.
 type LRU struct{}
 
@@ -13,6 +18,11 @@ func (LRU) Less(a, b *Instance) bool {
 		return a.LastUsed.Before(b.LastUsed)
 	}
 	return a.ID < b.ID
+}
+
+// Why implements [Policy].
+func (LRU) Why(i *Instance, now time.Time) string {
+	return fmt.Sprintf("last used %s ago", now.Sub(i.LastUsed).Round(time.Second))
 }
 
 // Interface guards

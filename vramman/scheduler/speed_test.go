@@ -27,6 +27,7 @@ func bigState(busy float64) *scheduler.State {
 			ID: fmt.Sprintf("model-%d-1", n), Model: fmt.Sprintf("model-%d", n), Phase: scheduler.Ready,
 			LastUsed: start.Add(-time.Duration(rng.IntN(3600)) * time.Second), ReadySince: start.Add(-2 * time.Hour),
 			MinResidency: 90 * time.Second, IdleTimeout: 2 * time.Hour,
+			LoadTime: time.Minute, Likelihood: float64(n%50) / 5000,
 		}
 		if rng.Float64() < busy {
 			i.Leases, i.Tickets = 3, 3
@@ -58,6 +59,9 @@ func BenchmarkDecide(b *testing.B) {
 		})
 	}
 	decide("idle", bigState(0))
+	byCost := bigState(0)
+	byCost.Policy = scheduler.Cost{}
+	decide("idle, by cost", byCost)
 	decide("half busy", bigState(0.5))
 	decide("all busy", bigState(1))
 	due := bigState(1)

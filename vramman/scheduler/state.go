@@ -62,13 +62,19 @@ type Instance struct {
 	DemandSince  time.Time // when the demand that started it began
 	MinResidency time.Duration
 	IdleTimeout  time.Duration // 0: never
+
+	LoadTime   time.Duration // how long its model takes to load; 0: not known
+	Likelihood float64       // how likely its model is to be used next, in [0, 1]; see [Usage]
 }
 
 // busy says whether requests are on it, or will be at once.
 func (i *Instance) busy() bool { return i.Leases > 0 || i.Tickets > 0 }
 
-// young says whether its minimum residency has not passed.
-func (i *Instance) young(now time.Time) bool { return now.Before(i.ReadySince.Add(i.MinResidency)) }
+// young says whether its minimum residency has not passed. Whoever leaves anyway
+// is not spared by it.
+func (i *Instance) young(now time.Time) bool {
+	return i.Phase == Ready && now.Before(i.ReadySince.Add(i.MinResidency))
+}
 
 // Demand is a model that should run and does not.
 type Demand struct {
@@ -87,6 +93,8 @@ type Demand struct {
 type Policy interface {
 	Name() string
 	Less(a, b *Instance) bool
+	// Why says in words what gave an instance its place in the order.
+	Why(i *Instance, now time.Time) string
 }
 
 // Kind says what a decision is.

@@ -135,6 +135,10 @@ func (largestFirst) Less(a, b *scheduler.Instance) bool {
 	return slices.Max(a.Charges) > slices.Max(b.Charges)
 }
 
+func (largestFirst) Why(i *scheduler.Instance, _ time.Time) string {
+	return fmt.Sprintf("holds %d", slices.Max(i.Charges))
+}
+
 // randomState makes a crowded machine in the midst of things: instances in all
 // phases, gates held, other programs' VRAM, and demands of every age.
 func randomState(rng *rand.Rand) *scheduler.State {
@@ -143,8 +147,11 @@ func randomState(rng *rand.Rand) *scheduler.State {
 		sizes[n] = 10 + rng.Int64N(15)
 	}
 	s := room(sizes...)
-	if rng.IntN(4) == 0 {
+	switch rng.IntN(4) {
+	case 0:
 		s.Policy = largestFirst{}
+	case 1, 2:
+		s.Policy = scheduler.Cost{}
 	}
 	for n := range s.Cards {
 		c := &s.Cards[n]
@@ -164,6 +171,7 @@ func randomState(rng *rand.Rand) *scheduler.State {
 			i.ReadySince, i.LastUsed = ago(minutes(20)), ago(minutes(20))
 			i.DemandSince = i.ReadySince.Add(-minutes(10))
 			i.MinResidency = 90 * time.Second * time.Duration(rng.IntN(3))
+			i.LoadTime, i.Likelihood = minutes(3), float64(rng.IntN(10))/100
 			switch rng.IntN(12) {
 			case 0:
 				i.Phase, i.ReadySince, i.LastUsed = scheduler.Starting, time.Time{}, time.Time{}

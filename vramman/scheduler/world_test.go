@@ -71,6 +71,8 @@ type toyWorld struct {
 	drain     time.Duration // drain deadline
 	stopping  time.Duration // how long a stop takes
 	settings  scheduler.Instance
+	policy    scheduler.Policy
+	usage     scheduler.Usage
 	serial    int
 	everyStep bool // ask at every step, not only when something happened or Next has come
 	changed   bool
@@ -89,7 +91,10 @@ func toyWorldOf(t *testing.T, seed uint64, rests bool) *toyWorld {
 		sizes[n] = 20 + rng.Int64N(5)
 	}
 	s := room(sizes...)
-	w := &toyWorld{t: t, now: start, cards: s.Cards, patience: 60 * second, drain: 20 * second, stopping: 2 * second}
+	w := &toyWorld{
+		t: t, now: start, cards: s.Cards, policy: []scheduler.Policy{scheduler.LRU{}, scheduler.Cost{}}[seed%2],
+		patience: 60 * second, drain: 20 * second, stopping: 2 * second,
+	}
 	if rng.IntN(2) == 0 {
 		w.settings.MinResidency = 30 * second
 	}
@@ -124,6 +129,7 @@ func (w *toyWorld) settle() {
 			w.freeGates(i.load.gates)
 			w.loads = slices.DeleteFunc(w.loads, func(l *toyLoad) bool { return l == i.load })
 			i.load, i.model.load, i.model.serves = nil, nil, i
+			w.usage.Loaded(i.Model, i.model.loading)
 			w.request(i.model) // who asked for it
 		case i.Phase == scheduler.Stopping && !w.now.Before(i.goneAt):
 			for k, c := range i.Cards {
@@ -169,6 +175,7 @@ func (w *toyWorld) settle() {
 
 // ask is a request that arrives.
 func (w *toyWorld) ask(m *toyModel) {
+	w.usage.Used(m.name, w.now)
 	switch {
 	case m.serves != nil:
 		w.request(m)
@@ -230,8 +237,9 @@ func (w *toyWorld) startServer(l *toyLoad) {
 }
 
 func (w *toyWorld) snapshot() *scheduler.State {
-	s := &scheduler.State{Now: w.now, Cards: slices.Clone(w.cards), MaxWaitForTurn: w.patience, Policy: scheduler.LRU{}}
+	s := &scheduler.State{Now: w.now, Cards: slices.Clone(w.cards), MaxWaitForTurn: w.patience, Policy: w.policy}
 	for _, i := range w.instances {
+		i.LoadTime, i.Likelihood = w.usage.LoadTime(i.Model), w.usage.Likelihood(i.Model)
 		s.Instances = append(s.Instances, i.Instance)
 	}
 	for _, m := range w.models {

@@ -1,5 +1,5 @@
 // This file owns request bodies: reading them into memory within their limits,
-// and sending them again for each attempt.
+// and sending them again for each attempt. Those with files: body_form.go.
 
 package caddymodule
 
@@ -20,9 +20,10 @@ import (
 const firstRead = 64 << 10
 
 // requestBody is a request's body in memory, counted in a budget until it is
-// dropped. One goroutine owns it; its readers may be anywhere.
+// dropped, or on disk. One goroutine owns it; its readers may be anywhere.
 type requestBody struct {
 	bytes  []byte
+	disk   *diskBody // nil for a body in memory
 	budget *byteBudget
 	taken  int64
 	// handed is the reader that later handlers see as the request's body.
@@ -123,13 +124,23 @@ func (l bodyLimits) readError(err error) error {
 }
 
 // len is how many bytes the body has.
-func (b *requestBody) len() int { return len(b.bytes) }
+func (b *requestBody) len() int {
+	if b.disk != nil {
+		return int(b.disk.size)
+	}
+	return len(b.bytes)
+}
 
 // replace puts an edited body in the place of the one that was read.
 func (b *requestBody) replace(edited []byte) { b.bytes = edited }
 
 // reader returns the body for one attempt, from its beginning.
-func (b *requestBody) reader() *bodyReader { return &bodyReader{rest: b.bytes} }
+func (b *requestBody) reader() *bodyReader {
+	if b.disk != nil {
+		return b.disk.reader()
+	}
+	return &bodyReader{rest: b.bytes}
+}
 
 // hand returns the body for the handlers that come after admission.
 func (b *requestBody) hand() io.ReadCloser {
@@ -144,6 +155,10 @@ func (b *requestBody) drop() {
 	if b.handed != nil {
 		_ = b.handed.Close()
 	}
+	if b.disk != nil {
+		b.disk.release()
+		b.disk = nil
+	}
 	b.budget.give(b.taken)
 	b.taken = 0
 }
@@ -153,6 +168,8 @@ func (b *requestBody) drop() {
 type bodyReader struct {
 	mu   sync.Mutex // a transport may close it while it reads
 	rest []byte
+	more io.Reader // after rest; nil for nothing
+	disk *diskBody // what more reads, until it is closed
 }
 
 // Read implements io.Reader.
@@ -161,6 +178,9 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 	defer r.mu.Unlock()
 	if len(r.rest) == 0 {
 		r.rest = nil
+		if r.more != nil {
+			return r.more.Read(p)
+		}
 		return 0, io.EOF
 	}
 	n := copy(p, r.rest)
@@ -172,7 +192,11 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 func (r *bodyReader) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.rest = nil
+	r.rest, r.more = nil, nil
+	if r.disk != nil {
+		r.disk.release()
+		r.disk = nil
+	}
 	return nil
 }
 

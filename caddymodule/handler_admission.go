@@ -34,8 +34,10 @@ const (
 //
 // The next handler finds the body as the model's server is to get it: with the
 // model's own name in the place of an alias, with the model's request defaults,
-// and without `priority`. It is usually vllm_upstream; any other that proxies to a
-// server of the model will do.
+// and without `priority`. A form, which requests with audio have, gets the name
+// alone; it is kept in memory up to 1 MiB, and in a temporary file beyond. The next
+// handler is usually vllm_upstream; any other that proxies to a server of the model
+// will do.
 //
 // Refusals are answered in the shape of OpenAI's errors (Anthropic's on
 // /v1/messages): 400 for a body that cannot be read, 404 for an unknown route or
@@ -57,7 +59,7 @@ type Admission struct {
 	MaxBody int64 `json:"max_body,omitempty"`
 
 	// How much memory the bodies of all requests of the process may take, in bytes,
-	// from their arrival to the first byte of their answers. A request that would
+	// from their arrival to the first byte of their answers; forms on disk take none. A request that would
 	// make it more is refused with status 503. Default: 1 GiB.
 	BodyMemory int64 `json:"body_memory,omitempty"`
 
@@ -150,11 +152,14 @@ func (a *Admission) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddy
 // [openai.Error].
 func routeOf(r *http.Request) (openai.Route, error) {
 	route, ok := openai.Find(r.URL.EscapedPath())
-	if !ok {
+	if !ok || route.Socket { // vllm_upstream does not pass WebSockets
 		return route, openai.RouteNotFound()
 	}
 	if r.Method != route.Method {
 		return route, openai.MethodNotAllowed(route.Method)
+	}
+	if route.ModelIn == openai.ModelInStore { // nobody notes which instance keeps what
+		return route, openai.ResponseNotFound()
 	}
 	return route, nil
 }
@@ -162,6 +167,9 @@ func routeOf(r *http.Request) (openai.Route, error) {
 // prepare reads the request's body, finds its model and makes the body the one
 // that the model's server is to get.
 func (a *Admission) prepare(w http.ResponseWriter, r *http.Request, x *exchange) (*vramman.Model, error) {
+	if x.route.ModelIn == openai.ModelInForm {
+		return a.prepareForm(w, r, x)
+	}
 	if err := openai.CheckContent(r.Header); err != nil {
 		return nil, err
 	}
@@ -184,14 +192,8 @@ func (a *Admission) resolve(ctx context.Context, x *exchange) (*vramman.Model, e
 	if err != nil {
 		return nil, err
 	}
-	if len(fields.Model) == 0 {
-		return nil, openai.ModelRequired()
-	}
-	model, err := a.generation.Find(ctx, string(fields.Model))
+	model, err := a.find(ctx, fields.Model)
 	if err != nil {
-		if e, ok := errors.AsType[*vramman.Error](err); ok && e.Code == vramman.CodeUnknownModel {
-			return nil, openai.ModelNotFound(fields.Model)
-		}
 		return nil, err
 	}
 	x.model, x.stream = model.Name(), fields.Stream && x.route.Streams
@@ -202,6 +204,18 @@ func (a *Admission) resolve(ctx context.Context, x *exchange) (*vramman.Model, e
 	}
 	x.body.replace(edited)
 	return model, nil
+}
+
+// find finds the model that a request names.
+func (a *Admission) find(ctx context.Context, name []byte) (*vramman.Model, error) {
+	if len(name) == 0 {
+		return nil, openai.ModelRequired()
+	}
+	model, err := a.generation.Find(ctx, string(name))
+	if e, ok := errors.AsType[*vramman.Error](err); ok && e.Code == vramman.CodeUnknownModel {
+		return nil, openai.ModelNotFound(name)
+	}
+	return model, err
 }
 
 // refuse answers a request that is not let in.

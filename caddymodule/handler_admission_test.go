@@ -101,9 +101,15 @@ func TestAdmissionRefusesWhatItCannotRead(t *testing.T) {
 		{"too large", chat(`{"model":"` + strings.Repeat("x", 1<<10) + `"}`), 413, "body_too_large"},
 		{"compressed", with(chat(`{"model":"tiny"}`), "Content-Encoding", "gzip"), 400, "invalid_body"},
 		{"a form", with(chat(`{"model":"tiny"}`), "Content-Type", "text/plain"), 400, "invalid_body"},
+		{"model in a header", with(chat(`{"model":"tiny"}`), "X-Amzn-SageMaker-Adapter-Identifier", "none"), 400, "invalid_body"},
 		{"unknown route", to(http.MethodPost, "/v1/chat"), 404, "route_not_found"},
 		{"control route", to(http.MethodPost, "/sleep"), 404, "route_not_found"},
 		{"wrong method", to(http.MethodGet, chatPath), 405, "method_not_allowed"},
+		{"stored response", to(http.MethodGet, "/v1/responses/resp_1"), 404, "response_not_found"},
+		{"cancel of a stored response", to(http.MethodPost, "/v1/responses/resp_1/cancel"), 404, "response_not_found"},
+		{"wrong method for a stored response", to(http.MethodPost, "/v1/responses/resp_1"), 405, "method_not_allowed"},
+		{"WebSocket", to(http.MethodGet, "/v1/realtime"), 404, "route_not_found"},
+		{"JSON to a route of forms", to(http.MethodPost, audioPath), 400, "invalid_body"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -120,7 +126,11 @@ func TestAdmissionRefusesWhatItCannotRead(t *testing.T) {
 			if w.Header().Get("Content-Type") != "application/json" {
 				t.Errorf("Content-Type %q", w.Header().Get("Content-Type"))
 			}
-			if tt.status == 405 && w.Header().Get("Allow") != http.MethodPost {
+			allowed := http.MethodPost
+			if tt.r.Method == http.MethodPost {
+				allowed = http.MethodGet
+			}
+			if tt.status == 405 && w.Header().Get("Allow") != allowed {
 				t.Errorf("Allow %q", w.Header().Get("Allow"))
 			}
 			if used := a.limits.budget.used.Load(); used != 0 {

@@ -26,6 +26,9 @@ func TestAllocs(t *testing.T) {
 		if _, ok := Find("/collective_rpc"); ok {
 			t.Error("found")
 		}
+		if _, ok := Find("/v1/responses/resp_0123456789abcdef/cancel"); !ok {
+			t.Error("not found")
+		}
 	})
 	check("Scan", 0, func() {
 		if _, err := Scan(body); err != nil {

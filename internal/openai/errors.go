@@ -22,10 +22,12 @@ const (
 // The codes of the gateway's errors: words that a program can act on, and that do
 // not change. With each stands the status it comes with.
 const (
-	CodeInvalidBody      = "invalid_body"       // 400: not the JSON that is asked for
+	CodeInvalidBody      = "invalid_body"       // 400: not the JSON or the form that is asked for
+	CodeInvalidQuery     = "invalid_query"      // 400: the URL's query cannot be read
 	CodeModelRequired    = "model_required"     // 400: the request names no model
 	CodeInvalidAPIKey    = "invalid_api_key"    // 401
 	CodeModelNotFound    = "model_not_found"    // 404: no model of that name, as OpenAI spells it
+	CodeResponseNotFound = "response_not_found" // 404: no stored response of that id
 	CodeRouteNotFound    = "route_not_found"    // 404: not a route of this gateway
 	CodeMethodNotAllowed = "method_not_allowed" // 405
 	CodeBodyTooLarge     = "body_too_large"     // 413
@@ -129,6 +131,16 @@ func ModelRequired() Error {
 // RouteNotFound says that the gateway has no such route.
 func RouteNotFound() Error {
 	return Error{Status: http.StatusNotFound, Code: CodeRouteNotFound, Message: "there is no such route here"}
+}
+
+// ResponseNotFound says that no stored response of the id that a path names is
+// kept here.
+func ResponseNotFound() Error {
+	return Error{
+		Status:  http.StatusNotFound,
+		Code:    CodeResponseNotFound,
+		Message: "there is no such response here; responses are not kept after they are answered",
+	}
 }
 
 // MethodNotAllowed says that the route takes another method.

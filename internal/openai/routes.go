@@ -3,7 +3,11 @@
 
 package openai
 
-import "net/http"
+import (
+	"net/http"
+	"net/url"
+	"strings"
+)
 
 // Dialect is the shape in which a route's errors are written.
 type Dialect uint8
@@ -17,10 +21,20 @@ const (
 // ModelIn tells where a route's requests name their model.
 type ModelIn uint8
 
-// The places of a model's name. A JSON body is the only one so far; a
-// multipart field and a WebSocket's query come with the routes that use them.
+// The places of a model's name.
 const (
-	ModelInJSON ModelIn = iota // the top-level key "model" of a JSON object
+	// ModelInJSON is the top-level key "model" of a JSON object: Scan finds it.
+	ModelInJSON ModelIn = iota
+	// ModelInForm is the field "model" of a multipart form, before or after the
+	// file: ScanForm finds it.
+	ModelInForm
+	// ModelInQuery is the parameter "model" of the URL: QueryModel finds it. It is
+	// OpenAI's convention for WebSockets. vLLM itself ignores it and reads the model
+	// from an event, which is too late to choose a server.
+	ModelInQuery
+	// ModelInStore is nowhere: the path names a response, and only the server that
+	// keeps it can tell of it.
+	ModelInStore
 )
 
 // Route is one inference route of the servers behind the gateway.
@@ -36,23 +50,25 @@ type Route struct {
 	// Generates is true where a request makes the model produce tokens one after
 	// another; false where one pass, or none, answers it.
 	Generates bool
-	// Streams is true where "stream": true turns the answer into server-sent
-	// events. On the others the key has another meaning or none: the derender
-	// routes take it and answer plain JSON.
+	// Streams is true where the client can ask for server-sent events. It does so
+	// beside the model's name: by "stream": true in JSON, or a field of that name in
+	// a form; for stored responses by the parameter stream of the URL. On other
+	// routes the key has another meaning or none: the derender routes take it and
+	// answer plain JSON.
 	Streams bool
 	// Stores is true where the server may keep state beyond the answer, so that
-	// a request sent twice is not the same as a request sent once.
+	// a request sent twice is not the same as a request sent once: it may be tried
+	// again only if it certainly was not sent, after a refused connection. Requests
+	// of the other routes may be tried again until the first byte of an answer has
+	// gone to the client.
 	Stores bool
+	// Socket is true where the request opens a WebSocket.
+	Socket bool
 }
 
-// routes are the JSON inference routes of vLLM's API server (its routers under
-// vllm/entrypoints), without those for development and control.
-//
-// Known, but not yet routable, because their model does not stand in a JSON
-// body: POST /v1/audio/transcriptions and /v1/audio/translations (a multipart
-// field, possibly after the file), GET /v1/realtime (a WebSocket), and GET
-// /v1/responses/{id} and POST /v1/responses/{id}/cancel (no model at all: the
-// instance that keeps the response).
+// routes are the inference routes of vLLM's API server (its routers under
+// vllm/entrypoints), without those for development and control. Find knows those
+// of stored responses, whose paths are not constant.
 var routes = index([]Route{
 	{Path: "/v1/chat/completions", Generates: true, Streams: true},
 	{Path: "/v1/chat/completions/batch", Generates: true},
@@ -64,6 +80,9 @@ var routes = index([]Route{
 	{Path: "/v1/responses", Generates: true, Streams: true, Stores: true},
 	{Path: "/v1/messages", Generates: true, Streams: true, Dialect: DialectAnthropic},
 	{Path: "/v1/messages/count_tokens", Dialect: DialectAnthropic},
+	{Path: "/v1/audio/transcriptions", ModelIn: ModelInForm, Generates: true, Streams: true},
+	{Path: "/v1/audio/translations", ModelIn: ModelInForm, Generates: true, Streams: true},
+	{Path: "/v1/realtime", Method: http.MethodGet, ModelIn: ModelInQuery, Generates: true, Socket: true},
 	{Path: "/cohere/v2/chat", Generates: true, Streams: true},
 	{Path: "/inference/v1/generate", Generates: true, Streams: true},
 	{Path: "/invocations", Generates: true, Streams: true},
@@ -84,7 +103,9 @@ var routes = index([]Route{
 func index(list []Route) map[string]Route {
 	m := make(map[string]Route, len(list))
 	for _, r := range list {
-		r.Method = http.MethodPost
+		if r.Method == "" {
+			r.Method = http.MethodPost
+		}
 		m[r.Path] = r
 	}
 	return m
@@ -97,6 +118,65 @@ func index(list []Route) map[string]Route {
 //
 // A found route whose Method is not the request's calls for MethodNotAllowed.
 func Find(path string) (Route, bool) {
-	r, ok := routes[path]
-	return r, ok
+	if r, ok := routes[path]; ok {
+		return r, true
+	}
+	return findStored(path)
+}
+
+const (
+	// storedPrefix is what the paths of stored responses begin with; the second half
+	// is what vLLM's ids do.
+	storedPrefix = "/v1/responses/" + "resp_"
+	// maxStoredID is how long the rest of an id may be; vLLM's have 32 characters.
+	maxStoredID = 128
+)
+
+// findStored finds the routes of a stored response: GET /v1/responses/{id} and
+// POST /v1/responses/{id}/cancel. The id is made of letters, digits, "_" and "-",
+// so a path that is found has one reading only.
+func findStored(path string) (Route, bool) {
+	id, ok := strings.CutPrefix(path, storedPrefix)
+	if !ok {
+		return Route{}, false
+	}
+	id, cancel := strings.CutSuffix(id, "/cancel")
+	if id == "" || len(id) > maxStoredID {
+		return Route{}, false
+	}
+	for i := range len(id) {
+		if c := id[i]; !isAlphanumeric(c) && c != '_' && c != '-' {
+			return Route{}, false
+		}
+	}
+	r := Route{Path: path, Method: http.MethodGet, ModelIn: ModelInStore, Streams: true}
+	if cancel {
+		r.Method, r.Streams = http.MethodPost, false
+	}
+	return r, true
+}
+
+func isAlphanumeric(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}
+
+// QueryModel finds the model in the query of a URL, as it stood on the wire. It is
+// empty if there is none. An error is an Error with status 400: the query cannot
+// be read, or model stands there twice.
+func QueryModel(rawQuery string) (string, error) {
+	query, err := url.ParseQuery(rawQuery)
+	if err != nil {
+		return "", invalidQuery("", "the query of the URL cannot be read; check its percent-encoding")
+	}
+	switch models := query["model"]; len(models) {
+	case 0:
+		return "", nil
+	case 1:
+		return models[0], nil
+	}
+	return "", invalidQuery("model", "model occurs twice in the query of the URL")
+}
+
+func invalidQuery(param, message string) Error {
+	return Error{Status: http.StatusBadRequest, Code: CodeInvalidQuery, Param: param, Message: message}
 }

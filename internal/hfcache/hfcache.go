@@ -19,6 +19,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
@@ -39,7 +40,14 @@ type Snapshot struct {
 // Find returns the snapshot of a repository that its branch "main" names. A
 // repo that is itself a folder is its own snapshot. The error is [ErrMissing]
 // when there is none.
-func Find(folder, repo string) (Snapshot, error) {
+func Find(folder, repo string) (Snapshot, error) { return FindRevision(folder, repo, "main") }
+
+// hash is the name of a commit, whose snapshot needs no reference.
+var hash = regexp.MustCompile(`^[0-9a-f]{40}$`)
+
+// FindRevision is Find for another branch, a tag or the hash of a commit. A
+// folder has no revisions.
+func FindRevision(folder, repo, revision string) (Snapshot, error) {
 	if filepath.IsAbs(repo) || strings.HasPrefix(repo, ".") {
 		if _, err := os.Stat(filepath.Join(repo, "config.json")); err != nil {
 			return Snapshot{}, fmt.Errorf("model folder %s: %w", repo, ErrMissing)
@@ -50,16 +58,21 @@ func Find(folder, repo string) (Snapshot, error) {
 		return Snapshot{}, fmt.Errorf("repository %q: not a name on the Hugging Face hub", repo)
 	}
 	root := filepath.Join(folder, "hub", "models--"+strings.ReplaceAll(repo, "/", "--"))
-	hash, err := read(filepath.Join(root, "refs", "main"), 128)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Snapshot{}, fmt.Errorf("repository %s: %w", repo, ErrMissing)
-	}
-	if err != nil {
-		return Snapshot{}, fmt.Errorf("repository %s: %w", repo, err)
-	}
-	name := strings.TrimSpace(string(hash))
-	if name == "" || strings.ContainsAny(name, `/\.`) {
-		return Snapshot{}, fmt.Errorf("repository %s: its branch names no snapshot", repo)
+	name := revision
+	if !hash.MatchString(revision) {
+		if !filepath.IsLocal(revision) {
+			return Snapshot{}, fmt.Errorf("repository %s: revision %q is not a name on the Hugging Face hub", repo, revision)
+		}
+		text, err := read(filepath.Join(root, "refs", filepath.FromSlash(revision)), 128)
+		if errors.Is(err, fs.ErrNotExist) {
+			return Snapshot{}, fmt.Errorf("repository %s: %w", repo, ErrMissing)
+		}
+		if err != nil {
+			return Snapshot{}, fmt.Errorf("repository %s: %w", repo, err)
+		}
+		if name = strings.TrimSpace(string(text)); name == "" || strings.ContainsAny(name, `/\.`) {
+			return Snapshot{}, fmt.Errorf("repository %s: its branch names no snapshot", repo)
+		}
 	}
 	s := Snapshot{Folder: filepath.Join(root, "snapshots", name), blobs: filepath.Join(root, "blobs")}
 	if _, err := os.Stat(s.Folder); err != nil {
@@ -83,20 +96,28 @@ func valid(repo string) bool {
 	return true
 }
 
-// Complete says whether a server can load the snapshot without the network:
-// config.json and a tokenizer are there, no download is unfinished, and so is
-// each file of weights that the index names, or a single one.
-func (s Snapshot) Complete() bool {
+// Described says whether all is there but, maybe, weights: config.json and a
+// tokenizer, and no download is unfinished.
+func (s Snapshot) Described() bool {
 	if !s.has("config.json") {
 		return false
 	}
 	if !s.has("tokenizer.json") && !s.has("tokenizer.model") && !s.has("tokenizer_config.json") && !s.has("vocab.json") && !s.has("tekken.json") {
 		return false
 	}
-	if s.blobs != "" {
-		if unfinished, err := filepath.Glob(filepath.Join(s.blobs, "*.incomplete")); err != nil || len(unfinished) > 0 {
-			return false
-		}
+	if s.blobs == "" {
+		return true
+	}
+	unfinished, err := filepath.Glob(filepath.Join(s.blobs, "*.incomplete"))
+	return err == nil && len(unfinished) == 0
+}
+
+// Complete says whether a server can load the snapshot without the network: it
+// is described, and each file of weights that the index names is there, or a
+// single one.
+func (s Snapshot) Complete() bool {
+	if !s.Described() {
+		return false
 	}
 	b, err := read(filepath.Join(s.Folder, "model.safetensors.index.json"), maxJSON)
 	if errors.Is(err, fs.ErrNotExist) {

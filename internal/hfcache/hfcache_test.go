@@ -60,6 +60,44 @@ func TestSnapshotIsFound(t *testing.T) {
 	}
 }
 
+func TestRevisions(t *testing.T) {
+	const hash = "0123456789abcdef0123456789abcdef01234567"
+	folder, files := t.TempDir(), whole()
+	files[root+"refs/v2"] = hash
+	files[root+"refs/pr/1"] = "abc"
+	files[root+"snapshots/"+hash+"/config.json"] = `{"n_positions": 77}`
+	put(t, folder, files)
+	for revision, want := range map[string]int{"main": 40960, "v2": 77, hash: 77, "pr/1": 40960} {
+		if s, err := FindRevision(folder, "org/name", revision); err != nil || s.NativeLength() != want {
+			t.Errorf("%s: %+v, %v", revision, s, err)
+		}
+	}
+	for _, missing := range []string{"v3", "fedcba9876543210fedcba9876543210fedcba98"} {
+		if s, err := FindRevision(folder, "org/name", missing); !errors.Is(err, ErrMissing) {
+			t.Errorf("%s: %+v, %v", missing, s, err)
+		}
+	}
+	for _, bad := range []string{"", "../refs/main", "/etc/hostname", ".."} {
+		if s, err := FindRevision(folder, "org/name", bad); err == nil {
+			t.Errorf("%q: %+v", bad, s)
+		}
+	}
+}
+
+func TestDescribedWithoutWeights(t *testing.T) {
+	folder, files := t.TempDir(), whole()
+	delete(files, root+"snapshots/abc/model.safetensors.index.json")
+	put(t, folder, files)
+	s, err := Find(folder, "org/name")
+	if err != nil || !s.Described() || s.Complete() {
+		t.Errorf("%+v, %v", s, err)
+	}
+	put(t, folder, map[string]string{root + "blobs/0123.incomplete": "x"})
+	if s.Described() {
+		t.Error("described while something is being fetched")
+	}
+}
+
 func TestFolderIsItsOwnSnapshot(t *testing.T) {
 	folder := t.TempDir()
 	put(t, folder, map[string]string{"config.json": `{"n_positions": 1024}`, "tokenizer.json": "{}", "model.safetensors": "1"})
@@ -114,7 +152,7 @@ func TestNativeLength(t *testing.T) {
 		{`{`, 0},
 		{`null`, 0},
 	} {
-		if got := nativeLength([]byte(c.config)); got != c.want {
+		if got := NativeLength([]byte(c.config)); got != c.want {
 			t.Errorf("%s: %d, want %d", c.config, got, c.want)
 		}
 	}
@@ -124,7 +162,7 @@ func FuzzNativeLength(f *testing.F) {
 	f.Add([]byte(`{"max_position_embeddings": 163840, "rope_scaling": {"type": "yarn", "factor": 40, "original_max_position_embeddings": 4096}}`))
 	f.Add([]byte(`{"text_config": {"rope_parameters": {"a": {"b": {"c": 1}}}}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if n := nativeLength(b); n < 0 {
+		if n := NativeLength(b); n < 0 {
 			t.Errorf("%q: %d", b, n)
 		}
 	})

@@ -25,10 +25,11 @@ func (s Snapshot) NativeLength() int {
 	if err != nil {
 		return 0
 	}
-	return nativeLength(b)
+	return NativeLength(b)
 }
 
-func nativeLength(config []byte) int {
+// NativeLength is like that of a snapshot, for the text of a config.json.
+func NativeLength(config []byte) int {
 	var c map[string]json.RawMessage
 	if json.Unmarshal(config, &c) != nil {
 		return 0

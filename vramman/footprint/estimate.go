@@ -3,6 +3,7 @@ package footprint
 // This file puts an estimate together.
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -17,8 +18,9 @@ type Launch struct {
 	MaxNumSeqs          int
 	MaxNumBatchedTokens int
 	// Reserved is for how many sequences of MaxModelLen the cache is to have
-	// room at once; 0: MaxNumSeqs.
+	// room at once; 0: MaxNumSeqs where it is said, else [DefaultReserved].
 	Reserved int
+	Fixed    bool // the reservation was asked for: it is kept or the model does not run
 
 	DType          string // empty and "auto": the model's
 	KVCacheDType   string // empty and "auto": the model's
@@ -31,15 +33,23 @@ type Launch struct {
 	LanguageOnly   bool   // --language-model-only: towers are not loaded
 	Drafter        bool   // speculative decoding, which cannot be estimated
 	LoRA           bool   // adapters, which cannot be estimated
+	Sleep          bool   // --enable-sleep-mode: another allocator
+	// Other is all else that may change what is measured, in a stable order:
+	// further arguments, variables of the environment. Nothing secret.
+	Other []string
 
 	CardTotal int64  // bytes of the smallest card; 0: not known, and taken for a small one
 	Card      string // its name, as in "NVIDIA H200": what is measured counts for such cards
 	Server    string // the server's version or image digest: what is measured counts for it alone
 }
 
-// complete fills in vLLM's defaults (get_batch_defaults and
-// _set_default_max_num_seqs_and_batched_tokens_args in its
-// vllm/engine/arg_utils.py).
+// DefaultReserved is for how many sequences of the longest context the cache is
+// to have room where nobody says. vLLM's own 256 or more of full length fit on
+// no card; the cache is shared, so with room for 8 full ones it holds many more
+// usual ones at once.
+const DefaultReserved = 8
+
+// complete refuses what cannot be estimated, and fills in the defaults.
 func (l Launch) complete() (Launch, error) {
 	l.TensorParallel = max(l.TensorParallel, 1)
 	for _, bound := range []struct {
@@ -70,20 +80,28 @@ func (l Launch) complete() (Launch, error) {
 	default:
 		return l, cannot("mamba_cache_mode is %q", l.MambaCacheMode)
 	}
+	return l.defaults(), nil
+}
+
+// defaults fills in vLLM's defaults (get_batch_defaults and
+// _set_default_max_num_seqs_and_batched_tokens_args in its
+// vllm/engine/arg_utils.py) and the reservation.
+func (l Launch) defaults() Launch {
+	l.TensorParallel = max(l.TensorParallel, 1)
+	if l.Reserved == 0 {
+		l.Reserved = cmp.Or(l.MaxNumSeqs, DefaultReserved)
+	}
 	tokens, seqs := batchDefaults(l.CardTotal, l.Card)
 	if l.MaxNumBatchedTokens == 0 {
 		l.MaxNumBatchedTokens = tokens
-		if l.MaxNumSeqs > 0 {
+		if l.MaxNumSeqs > 0 && l.MaxModelLen > 0 {
 			l.MaxNumBatchedTokens = int(min(product(int64(l.MaxNumSeqs), int64(l.MaxModelLen)), int64(tokens)))
 		}
 	}
 	if l.MaxNumSeqs == 0 {
 		l.MaxNumSeqs = min(seqs, l.MaxNumBatchedTokens)
 	}
-	if l.Reserved == 0 {
-		l.Reserved = l.MaxNumSeqs
-	}
-	return l, nil
+	return l
 }
 
 // batchDefaults are the bounds of a batch that vLLM's API server takes on a
@@ -111,6 +129,7 @@ type Parts struct {
 	KVLeast     int64 // KV for one: with less vLLM does not start
 	MaxModelLen int   // tokens
 	Reserved    int   // sequences
+	Fixed       bool  // the reservation was asked for, and is not to be made smaller
 
 	Signatures Signatures
 }
@@ -139,14 +158,14 @@ func Estimate(c Config, w Weights, l Launch) (Parts, error) {
 	if err != nil {
 		return Parts{}, cannot("%w", err)
 	}
-	p := Parts{KV: kv, MaxModelLen: l.MaxModelLen, Reserved: l.Reserved}
+	p := Parts{KV: kv, MaxModelLen: l.MaxModelLen, Fixed: l.Fixed}
 	if p.Weights, err = w.PerCard(c, l); err != nil {
 		return Parts{}, err
 	}
-	p.KVBytes = kv.Pool(l.MaxModelLen, l.Reserved)
 	if len(kv.Terms) > 0 {
 		p.KVLeast = sum(kv.Sequence(l.MaxModelLen), kv.Null)
 	}
+	p = p.Reserve(l.Reserved)
 	p.Activation = activation(c, l)
 	p.Graphs = graphs(l)
 	p.Context = cudaContext(l)

@@ -71,6 +71,9 @@ func TestBatchDefaults(t *testing.T) {
 			t.Errorf("%+v, %v, want %d and %d", l, err, c.tokens, c.seqs)
 		}
 	}
+	if l, _ := (Launch{MaxModelLen: 100}).complete(); l.Reserved != DefaultReserved {
+		t.Errorf("room for %d", l.Reserved)
+	}
 	if l, _ := (Launch{MaxModelLen: 100, MaxNumSeqs: 2}).complete(); l.MaxNumBatchedTokens != 200 || l.Reserved != 2 {
 		t.Errorf("%+v", l)
 	}
@@ -119,6 +122,10 @@ func TestSignaturesDependOnWhatTheyShould(t *testing.T) {
 		"server":                 {func(l *Launch) { l.Server = "vllm 2" }, nil},
 		"card":                   {func(l *Launch) { l.Card = "A100" }, nil},
 		"type":                   {func(l *Launch) { l.DType = "float32" }, nil},
+		"other arguments":        {func(l *Launch) { l.Other = []string{"--x"} }, nil},
+		"no other arguments":     {func(l *Launch) { l.Other = []string{} }, partNames},
+		"sleep":                  {func(l *Launch) { l.Sleep = true }, []Part{PartWeights, PartActivation, PartGraphs, PartKV}},
+		"asked for":              {func(l *Launch) { l.Fixed = true }, partNames},
 	} {
 		other := l
 		c.change(&other)

@@ -306,6 +306,20 @@ func (h gguf) config() (Config, error) {
 	return c, err
 }
 
+// length is the longest context that the model was made for, in tokens; 0 where
+// the header does not say so plainly, as where positions are stretched.
+func (h gguf) length() int {
+	arch, _ := h.facts["general.architecture"].(string)
+	n, _ := h.facts[arch+".context_length"].(int64)
+	if factor, ok := h.facts[arch+".rope.scaling.factor"].(float64); ok && factor != 1 && factor != 0 {
+		return 0
+	}
+	if n <= 0 || n > maxTokens {
+		return 0
+	}
+	return int(n)
+}
+
 // sourceReader reads a file of a source from its beginning on.
 type sourceReader struct {
 	ctx  context.Context //nolint:containedctx // the reader lives within one call

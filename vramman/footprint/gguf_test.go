@@ -121,6 +121,27 @@ func TestGGUFHeader(t *testing.T) {
 	}
 }
 
+func TestGGUFLength(t *testing.T) {
+	for _, c := range []struct {
+		more []any
+		want int
+	}{
+		{nil, 0},
+		{[]any{"qwen3.context_length", uint32(40960)}, 40960},
+		{[]any{"llama.context_length", uint32(40960)}, 0},
+		{[]any{"qwen3.context_length", "long"}, 0},
+		{[]any{"qwen3.context_length", uint32(1 << 31)}, 0},
+		{[]any{"qwen3.context_length", uint32(40960), "qwen3.rope.scaling.factor", float32(1)}, 40960},
+		{[]any{"qwen3.context_length", uint32(131072), "qwen3.rope.scaling.factor", float32(4)}, 0},
+	} {
+		b := ggufBytes(3, append(append([]any{}, ggufFacts...), c.more...), ggufTensors())
+		m, err := LoadGGUF(t.Context(), NewFolder(folder(t, t.TempDir(), map[string][]byte{"m.gguf": b}), ""), "")
+		if err != nil || m.Native != c.want {
+			t.Errorf("%v: %d tokens (%v)", c.more, m.Native, err)
+		}
+	}
+}
+
 func TestGGUFRefuses(t *testing.T) {
 	whole := ggufBytes(3, ggufFacts, ggufTensors())
 	huge := put(put(put([]byte("GGUF"), uint32(3)), uint64(1<<60)), uint64(0))

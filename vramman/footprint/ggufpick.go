@@ -4,6 +4,7 @@ package footprint
 // lists what there is.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/vllm-gateway/vllm-gateway/internal/hfcache"
 )
 
 // Candidate is a GGUF model in a repository: one file, or the parts of one that
@@ -123,7 +126,8 @@ func listed(all []Candidate) string {
 
 // LoadGGUF reads the headers of the GGUF model that is meant; see [Pick]. The
 // configuration is that of the header, or where its architecture is not known
-// by itself the config.json beside it. The error wraps [ErrCannot].
+// by itself the config.json beside it. The error wraps [ErrCannot]; what was read
+// before it comes with it.
 func LoadGGUF(ctx context.Context, src Source, want string) (Model, error) {
 	m, err := loadGGUF(ctx, src, want)
 	if err != nil && !errors.Is(err, ErrCannot) {
@@ -133,9 +137,10 @@ func LoadGGUF(ctx context.Context, src Source, want string) (Model, error) {
 }
 
 func loadGGUF(ctx context.Context, src Source, want string) (Model, error) {
+	m := Model{Revision: src.Revision()}
 	files, err := src.Files(ctx)
 	if err != nil {
-		return Model{}, err
+		return m, err
 	}
 	names := make([]string, len(files))
 	for i, f := range files {
@@ -143,38 +148,39 @@ func loadGGUF(ctx context.Context, src Source, want string) (Model, error) {
 	}
 	picked, err := Pick(names, want)
 	if err != nil {
-		return Model{}, err
+		return m, err
 	}
-	m := Model{Revision: src.Revision(), Files: picked.Files}
+	m.Files = picked.Files
 	var first gguf
 	var tensors []Tensor
 	for i, name := range picked.Files {
 		n, err := size(files, name)
 		if err != nil {
-			return Model{}, err
+			return m, err
 		}
 		h, err := parseGGUF(&sourceReader{ctx: ctx, src: src, name: name, size: n}, n)
 		if err != nil {
-			return Model{}, fmt.Errorf("%s: %w", name, err)
+			return m, fmt.Errorf("%s: %w", name, err)
 		}
 		if count, ok := h.facts["split.count"].(int64); ok && count > 0 && int(count) != len(picked.Files) {
-			return Model{}, fmt.Errorf("%s says that it has %d parts, and %d are there", name, count, len(picked.Files))
+			return m, fmt.Errorf("%s says that it has %d parts, and %d are there", name, count, len(picked.Files))
 		}
 		if i == 0 {
-			first = h
+			first, m.Native = h, h.length()
 		}
 		tensors = append(tensors, h.tensors...)
 	}
 	if count, ok := first.facts["split.tensors.count"].(int64); ok && int(count) != len(tensors) {
-		return Model{}, fmt.Errorf("%s says that it has %d tensors, and %d are there", picked.Files[0], count, len(tensors))
+		return m, fmt.Errorf("%s says that it has %d tensors, and %d are there", picked.Files[0], count, len(tensors))
 	}
 	if m.Weights, err = NewWeights(tensors); err != nil {
-		return Model{}, err
+		return m, err
 	}
 	m.Config, err = first.config()
 	if err != nil && has(files, "config.json") {
 		var text []byte
 		if text, err = readWhole(ctx, src, files, "config.json", maxConfig); err == nil {
+			m.Native = cmp.Or(hfcache.NativeLength(text), m.Native)
 			m.Config, err = parseConfig(text)
 		}
 	}

@@ -111,10 +111,20 @@ func TestEncodedMeasurements(t *testing.T) {
 			}
 		}
 		for i := range text { // one byte changed
-			bad := bytes.Clone(text)
-			bad[i] ^= 0x20
-			if got, err := DecodeMeasured(bad); err == nil && !slices.Equal(got.Records(), m.Records()) {
-				t.Fatalf("byte %d changed: %v", i, got)
+			for bit := range 8 {
+				bad := bytes.Clone(text)
+				bad[i] ^= 1 << bit
+				if got, err := DecodeMeasured(bad); err == nil && !slices.Equal(got.Records(), m.Records()) {
+					t.Fatalf("bit %d of byte %d changed: %v", bit, i, got)
+				}
+			}
+		}
+		other := with(t, m, Record{Part: PartGraphs, Signature: "g", Bytes: 1})
+		end := other.Encode()
+		for n := range text { // the beginning of one file and the end of another
+			got, err := DecodeMeasured(append(bytes.Clone(text[:n]), end[min(n, len(end)):]...))
+			if err == nil && !slices.Equal(got.Records(), m.Records()) && !slices.Equal(got.Records(), other.Records()) {
+				t.Fatalf("%d bytes of one and the rest of another: %v", n, got)
 			}
 		}
 	}

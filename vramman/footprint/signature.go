@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 )
 
 // Signature is the hash of all that one part's size depends on. Equal
@@ -25,20 +26,30 @@ type Signatures struct {
 // weights' says nothing of max_model_len, so their measurement survives it.
 func signatures(c Config, w Weights, l Launch, kv KV) Signatures {
 	model := sign("model", string(c.identity()), string(w.identity()))
-	where := []any{model, l.Server, l.Card, l.TensorParallel, l.DType, l.Quantization, l.LanguageOnly}
+	// The workspace of latent attention for long prompts grows with the context.
+	latent := slices.ContainsFunc(c.Layers, func(l Layer) bool { return l.Kind == MLA })
+	return l.signatures(model, kv, latent)
+}
+
+// unknown are the signatures of a model whose files do not tell its memory: each
+// part that could depend on something does, and the cache on all that its
+// formula would be made from.
+func (l Launch) unknown(model Signature) Signatures {
+	return l.signatures(model, []any{l.MaxNumBatchedTokens, l.BlockSize, l.MambaCacheMode, l.SyncScheduling, l.WholeWindows}, true)
+}
+
+func (l Launch) signatures(model Signature, kv any, growing bool) Signatures {
+	other := append([]string{}, l.Other...) // nil and none are the same
+	where := []any{model, l.Server, l.Card, l.TensorParallel, l.DType, l.Quantization, l.LanguageOnly, other}
 	batch := append(append([]any{}, where...), l.MaxNumBatchedTokens, l.MaxNumSeqs)
-	for _, layer := range c.Layers {
-		if layer.Kind == MLA {
-			// Its workspace for long prompts grows with the context.
-			batch = append(batch, l.MaxModelLen)
-			break
-		}
+	if growing {
+		batch = append(batch, l.MaxModelLen)
 	}
 	return Signatures{
 		Weights:    sign(append([]any{"weights"}, where...)...),
 		Activation: sign(append([]any{"activation", l.KVCacheDType, l.EnforceEager}, batch...)...),
 		Graphs:     sign(append([]any{"graphs", l.KVCacheDType, l.EnforceEager, l.MaxNumSeqs}, where...)...),
-		Context:    sign(append([]any{"context", l.EnforceEager}, where...)...),
+		Context:    sign(append([]any{"context", l.EnforceEager, l.Sleep}, where...)...),
 		KV:         sign(append([]any{"kv", kv, l.KVCacheDType, l.MaxModelLen}, where...)...),
 	}
 }

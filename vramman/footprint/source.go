@@ -127,6 +127,9 @@ type Model struct {
 	Weights  Weights
 	Revision string
 	Files    []string // of the weights
+	// Native is the longest context that the model was made for, in tokens;
+	// 0: its files do not say so plainly.
+	Native int
 }
 
 // firstRead is how much of a safetensors file is read at once: most headers
@@ -137,7 +140,7 @@ const firstRead = 128 << 10
 const readers = 8
 
 // Load reads a model's config.json and the headers of its weights. The error
-// wraps [ErrCannot].
+// wraps [ErrCannot]; what was read before it comes with it.
 func Load(ctx context.Context, src Source) (Model, error) {
 	m, err := load(ctx, src)
 	if err != nil && !errors.Is(err, ErrCannot) {
@@ -147,30 +150,31 @@ func Load(ctx context.Context, src Source) (Model, error) {
 }
 
 func load(ctx context.Context, src Source) (Model, error) {
+	m := Model{Revision: src.Revision()}
 	files, err := src.Files(ctx)
 	if err != nil {
-		return Model{}, err
+		return m, err
 	}
 	text, err := readWhole(ctx, src, files, "config.json", maxConfig)
 	if err != nil {
-		return Model{}, err
+		return m, err
 	}
-	m := Model{Revision: src.Revision()}
+	m.Native = hfcache.NativeLength(text)
 	if m.Config, err = ParseConfig(text); err != nil {
-		return Model{}, err
+		return m, err
 	}
 	var index map[string]string
 	if has(files, "model.safetensors.index.json") {
 		text, err := readWhole(ctx, src, files, "model.safetensors.index.json", maxIndex)
 		if err != nil {
-			return Model{}, err
+			return m, err
 		}
 		if index, err = parseIndex(text); err != nil {
-			return Model{}, err
+			return m, err
 		}
 	}
 	if m.Files, err = weightFiles(files, index); err != nil {
-		return Model{}, err
+		return m, err
 	}
 	m.Weights, err = readHeaders(ctx, src, files, m.Files, index)
 	return m, err

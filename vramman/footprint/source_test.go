@@ -182,6 +182,22 @@ func TestLoadRefuses(t *testing.T) {
 	}
 }
 
+// Also of a model that is not understood, what was read is told.
+func TestLoadTellsWhatItRead(t *testing.T) {
+	for text, want := range map[string]int{
+		strings.Replace(tiny, `{`, `{"max_position_embeddings": 4096, `, 1): 4096,
+		`{"model_type": "novel", "max_position_embeddings": 8192}`:          8192,
+		`{"model_type": "novel"}`:                                           0,
+	} {
+		files := repository()
+		files["config.json"] = []byte(text)
+		m, err := Load(t.Context(), NewFolder(folder(t, t.TempDir(), files), "abc"))
+		if m.Native != want || m.Revision != "abc" || (err != nil) != strings.Contains(text, "novel") {
+			t.Errorf("%s: %d tokens of %s, %v", text, m.Native, m.Revision, err)
+		}
+	}
+}
+
 func TestFolderReadsWithinItself(t *testing.T) {
 	f := NewFolder(folder(t, t.TempDir(), map[string][]byte{"in/a": []byte("0123456789"), "b": []byte("x")}), "")
 	if b, err := f.Read(t.Context(), "in/a", 2, 3); err != nil || string(b) != "234" {

@@ -5,6 +5,7 @@ package vllm
 
 import (
 	"fmt"
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -21,6 +22,9 @@ type failure struct {
 	say     string
 	numbers *regexp.Regexp
 	detail  func(found []string) string
+	// more is how many GiB more on each card would have helped, of what numbers
+	// finds; nil where the message does not say.
+	more func(found []string) float64
 }
 
 // found says whether a line tells this failure.
@@ -33,15 +37,32 @@ func (f *failure) found(line string) bool {
 	return false
 }
 
-// why is the explanation of a line that tells this failure. Nothing of the line
-// gets into it but numbers and the names of flags.
-func (f *failure) why(line string) string {
-	if f.numbers != nil {
-		if found := f.numbers.FindStringSubmatch(line); found != nil {
-			return f.detail(found)
+// read is what a line that tells this failure says. Nothing of the line gets
+// into the explanation but numbers and the names of flags.
+func (f *failure) read(line string) server.Line {
+	l := server.Line{Class: f.class, Why: f.say}
+	if f.numbers == nil {
+		return l
+	}
+	if found := f.numbers.FindStringSubmatch(line); found != nil {
+		l.Why = f.detail(found)
+		if f.more != nil {
+			// Both figures were rounded to hundredths.
+			l.More = gibibytes(f.more(found) + 0.01)
 		}
 	}
-	return f.say
+	return l
+}
+
+// lacking is how much a number exceeds another; NaN where it does not, or one
+// is no number.
+func lacking(need, have string) float64 {
+	n, err := strconv.ParseFloat(need, 64)
+	h, err2 := strconv.ParseFloat(have, 64)
+	if err != nil || err2 != nil || n <= h {
+		return math.NaN()
+	}
+	return n - h
 }
 
 // failures are tried in order: what is closer to the cause stands before what
@@ -62,6 +83,7 @@ var failures = []failure{
 		detail: func(n []string) string {
 			return fmt.Sprintf("only %s of %s GiB were free on the card when vLLM looked, and the model's share is %s GiB: another program holds the rest; end that program, or give the model less vram", n[1], n[2], n[3])
 		},
+		more: func(n []string) float64 { return lacking(n[3], n[1]) },
 	},
 	{
 		marks:   []string{"Error in memory profiling. Initial free memory"},
@@ -91,6 +113,7 @@ var failures = []failure{
 			}
 			return why
 		},
+		more: func(n []string) float64 { return lacking(n[2], n[3]) },
 	},
 	{
 		marks: []string{"Cannot auto-fit max_model_len"},

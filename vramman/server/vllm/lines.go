@@ -36,6 +36,7 @@ var stages = []struct {
 	{"torch.compile took", StageProfiling},
 	{"torch.compile takes", StageProfiling}, // older versions
 	{"Available KV cache memory", StageCache},
+	{"memory for KV Cache as specified by kv_cache_memory_bytes", StageCache},
 	{"GPU KV cache size", StageCache},
 	{"Capturing CUDA graph", StageGraphs}, // a progress bar: "Capturing CUDA graphs (…): 0%"
 	{"Graph capturing finished in", StageWarming},
@@ -58,13 +59,15 @@ func (Server) Line(line string) server.Line {
 	}
 	for _, f := range failures {
 		if f.found(line) {
-			return server.Line{Class: f.class, Why: f.why(line)}
+			return f.read(line)
 		}
 	}
+	l := server.Line{Facts: facts(line)}
 	for _, s := range stages {
 		if strings.Contains(line, s.mark) {
-			return server.Line{Stage: s.stage}
+			l.Stage = s.stage
+			break
 		}
 	}
-	return server.Line{}
+	return l
 }

@@ -37,6 +37,7 @@ var managedFlags = []managedFlag{
 	{"dtype", nil, "set dtype"},
 	{"quantization", []string{"q"}, "set quantization"},
 	{"enforce-eager", nil, "set enforce_eager"},
+	{"enable-sleep-mode", nil, "set sleep"},
 	{"gpu-memory-utilization", nil, byVRAM},
 	{"kv-cache-memory-bytes", nil, byVRAM},
 	{"num-gpu-blocks-override", nil, byVRAM},

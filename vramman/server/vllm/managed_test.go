@@ -50,6 +50,8 @@ func TestManaged(t *testing.T) {
 		{"--no_enforce_eager", "--enforce-eager"},
 		{"--no-enforce", "--enforce-eager"},
 		{"--gpu-memory-utilization 0.9", "--gpu-memory-utilization"},
+		{"--enable-sleep-mode", "--enable-sleep-mode"},
+		{"--enable_sleep", "--enable-sleep-mode"},
 		{"--kv-cache-memory 1", "--kv-cache-memory-bytes"},
 		{"--api-key x", "--api-key"},
 		{"--config x.yaml", "--config"},

@@ -2,7 +2,11 @@
 
 package vllm
 
-import "strconv"
+import (
+	"strconv"
+
+	"github.com/vllm-gateway/vllm-gateway/vramman/server"
+)
 
 const (
 	// contextAllowance is what a process's CUDA context and communication
@@ -16,15 +20,25 @@ const (
 )
 
 // utilization is the value of --gpu-memory-utilization with which vLLM sizes
-// itself to charge bytes on a card of total bytes, both positive: what is left
-// of the charge after the context, as a share of the card, rounded down. vLLM
-// demands more than 0 and at most 1. A charge that the context alone uses up
-// makes the smallest share, with which vLLM fails and says why, rather than one
-// that breaks the charge.
-func utilization(charge, total int64) string {
+// itself to its charge: what is left of it after the context, as a share of the
+// card, rounded down. vLLM refuses to start when less than its share is free at
+// the moment that it looks, which is when its context is there already, so the
+// share is no more than what will be free then.
+//
+// vLLM demands more than 0 and at most 1. A charge that the context alone uses
+// up makes the smallest share, with which vLLM fails and says why, rather than
+// one that breaks the charge.
+func utilization(p server.Place) string {
+	context := p.Context
+	if context <= 0 {
+		context = contextAllowance
+	}
+	left := p.Charge - context
+	if p.Free > 0 {
+		left = min(left, p.Free-context)
+	}
 	// Whole numbers, since 0.9 of a card is not to become 0.8999. More than the
 	// card is cut first, so that nothing overflows.
-	left := min(charge-contextAllowance, total)
-	steps := min(max(left*shareSteps/total, 1), shareSteps)
+	steps := min(max(min(left, p.CardTotal)*shareSteps/p.CardTotal, 1), shareSteps)
 	return strconv.FormatFloat(float64(steps)/shareSteps, 'f', 4, 64)
 }

@@ -18,6 +18,22 @@ func snapshot(m server.Model, cache string) (hfcache.Snapshot, error) {
 	return hfcache.Find(cache, m.Repo)
 }
 
+// whole says whether all that a server loads of the model is in the cache. Of a
+// GGUF repository that is the one model with all its parts, and a configuration
+// and a tokenizer beside it: without these vLLM asks the hub for those of the
+// model that it was made from.
+func whole(m server.Model, cache string) bool {
+	s, err := snapshot(m, cache)
+	if err != nil {
+		return false
+	}
+	if m.File == "" {
+		return s.Complete()
+	}
+	_, err = pickLocal(s.Folder, m.File)
+	return err == nil && s.Described()
+}
+
 // maxModelLen is the configured context length, but no more than what the model
 // was made for, as far as that is known: vLLM refuses to start with more. Of
 // another revision than the main branch nothing is known.
@@ -60,13 +76,9 @@ var moreFlags = []string{
 // revision is the revision that arguments name for the repository, or empty.
 func revision(args []string) string {
 	found := ""
-	for i, arg := range args {
-		switch name, value, whole := strings.Cut(arg, "="); {
-		case name != "--revision":
-		case whole:
-			found = value
-		case i+1 < len(args):
-			found = args[i+1]
+	for _, f := range flags(args) {
+		if f.name == "revision" && f.value() != "" {
+			found = f.value()
 		}
 	}
 	return found

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/vllm-gateway/vllm-gateway/vramman/engine"
@@ -46,7 +45,7 @@ func (Server) Key() string { return "vllm" }
 // user of a host can read the arguments of every process.
 func (Server) Args(m server.Model, p server.Place, l engine.Listen) []string {
 	args := []string{
-		"--model", m.Repo,
+		"--model", modelReference(m),
 		"--served-model-name", m.Name,
 		"--host", l.Host,
 		"--port", strconv.Itoa(l.Port),
@@ -69,11 +68,40 @@ func (Server) Args(m server.Model, p server.Place, l engine.Listen) []string {
 	if m.EnforceEager {
 		args = append(args, "--enforce-eager")
 	}
-	if p.CardTotal > 0 {
-		args = append(args, "--gpu-memory-utilization", utilization(p.Charge, p.CardTotal))
+	if m.Sleep {
+		args = append(args, "--enable-sleep-mode")
 	}
+	if p.CardTotal > 0 {
+		args = append(args, "--gpu-memory-utilization", utilization(p))
+	}
+	if p.KVBytes > 0 {
+		// With it vLLM does not size the cache by what it measures, so a
+		// neighbour that takes or frees memory meanwhile changes nothing.
+		args = append(args, "--kv-cache-memory-bytes", strconv.FormatInt(p.KVBytes, 10))
+	}
+	args = append(args, loraArgs(m.LoRA)...)
 	args = append(args, "--shutdown-timeout", seconds(shutdownTimeout(p.StopGrace)))
 	return append(args, m.Args...)
+}
+
+// SleepRequest implements [server.Sleeper]. At level 1 the weights go to the
+// host's memory and the KV cache is given up. Requests that run are waited for:
+// vLLM's own way would abort them.
+func (Server) SleepRequest() *http.Request {
+	return request(http.MethodPost, "/sleep", "level=1&mode=wait")
+}
+
+// WakeRequest implements [server.Sleeper].
+func (Server) WakeRequest() *http.Request { return request(http.MethodPost, "/wake_up", "") }
+
+// request is one for the gateway's own use. The host means nothing: requests
+// go where the instance is dialled.
+func request(method, path, query string) *http.Request {
+	return &http.Request{
+		Method: method,
+		URL:    &url.URL{Scheme: "http", Host: "vllm", Path: path, RawQuery: query},
+		Header: make(http.Header),
+	}
 }
 
 // unread are files that repositories have for other programs, weights again in
@@ -85,14 +113,18 @@ var unread = []string{
 
 // FetchCommand implements [server.Server]: the Hugging Face client, which vLLM
 // depends on, downloads what is missing and resumes what was begun. A repo that
-// is a path is there already.
+// is a path is there already. Of a GGUF repository, which usually holds a model
+// many times, only what is served is brought.
 func (Server) FetchCommand(m server.Model) []string {
-	if strings.HasPrefix(m.Repo, "/") || strings.HasPrefix(m.Repo, ".") {
+	if local(m.Repo) {
 		return nil
 	}
 	command := []string{"hf", "download", m.Repo}
 	if r := revision(m.Args); r != "" {
 		command = append(command, "--revision", r)
+	}
+	if m.File != "" {
+		return append(command, fetchGGUF(m.File)...)
 	}
 	for _, pattern := range unread {
 		command = append(command, "--exclude", pattern)
@@ -111,7 +143,11 @@ func (Server) Env(m server.Model, p server.Place) []string {
 	if p.Key != "" {
 		env = append(env, "VLLM_API_KEY="+p.Key)
 	}
-	if s, err := snapshot(m, p.Cache); err == nil && s.Complete() && !needsMore(m.Args) {
+	if m.Sleep {
+		// Without it vLLM has no routes for sleeping.
+		env = append(env, "VLLM_SERVER_DEV_MODE=1")
+	}
+	if whole(m, p.Cache) && !needsMore(m.Args) && !fetchesAdapters(m) {
 		// No start waits for a hub that is slow or away.
 		env = append(env, "HF_HUB_OFFLINE=1")
 	}
@@ -121,12 +157,7 @@ func (Server) Env(m server.Model, p server.Place) []string {
 // ReadyRequest implements [server.Server]. vLLM refuses connections until its
 // engine is ready, and answers 200 here from then on.
 func (Server) ReadyRequest() *http.Request {
-	return &http.Request{
-		Method: http.MethodGet,
-		// The host means nothing: requests go where the instance is dialled.
-		URL:    &url.URL{Scheme: "http", Host: "vllm", Path: "/health"},
-		Header: make(http.Header),
-	}
+	return request(http.MethodGet, "/health", "")
 }
 
 // KeepAlive implements [server.Server].
@@ -142,5 +173,8 @@ func shutdownTimeout(grace time.Duration) time.Duration {
 // seconds writes a time as whole seconds, rounded down.
 func seconds(d time.Duration) string { return strconv.Itoa(int(d / time.Second)) }
 
-// Interface guard
-var _ server.Server = Server{}
+// Interface guards
+var (
+	_ server.Server  = Server{}
+	_ server.Sleeper = Server{}
+)

@@ -138,6 +138,6 @@ type memoryError struct {
 }
 
 func (e *memoryError) Error() string {
-	return fmt.Sprintf("CUDA out of memory. Tried to allocate %s GiB. GPU %d has a total capacity of %s GiB of which %s GiB is free.",
-		gibText(e.want), e.card, gibText(e.total), gibText(e.free))
+	return fmt.Sprintf("CUDA out of memory. Tried to allocate %s. GPU %d has a total capacity of %s of which %s is free.",
+		torchText(e.want), e.card, torchText(e.total), torchText(e.free))
 }

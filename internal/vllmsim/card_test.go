@@ -98,7 +98,7 @@ func TestMemoryWhileLoading(t *testing.T) {
 				t.Errorf("after %d s: %s, want %s", step.at, got, step.phase)
 			}
 		}
-		wantOrder(t, r.out.String(), "Model loading took 4 GiB memory", "Available KV cache memory: 8 GiB")
+		wantOrder(t, r.out.String(), "Model loading took 4.0 GiB memory", "Available KV cache memory: 8.0 GiB")
 	})
 }
 
@@ -135,7 +135,7 @@ func TestNeighbours(t *testing.T) {
 			if status := r.end(); status != 1 {
 				t.Errorf("status %d", status)
 			}
-			wantOrder(t, r.out.String(), "Free memory on device cuda:0 (13.5/24 GiB) on startup is less than desired GPU memory utilization (0.6, 14.4 GiB)")
+			wantOrder(t, r.out.String(), "Free memory on device cuda:0 (13.5/24.0 GiB) on startup is less than desired GPU memory utilization (0.6, 14.4 GiB)")
 			if got := readCard(t, folder, "GPU-a").Used(); got != 10*gib {
 				t.Errorf("%d bytes used after the failure", got)
 			}
@@ -149,7 +149,7 @@ func TestNeighbours(t *testing.T) {
 			hold(t, folder, gib)
 			<-r.Ready()
 			// The neighbour's gibibyte is missing from the cache.
-			wantOrder(t, r.out.String(), "Available KV cache memory: 5 GiB")
+			wantOrder(t, r.out.String(), "Available KV cache memory: 5.0 GiB")
 			if got, want := readCard(t, folder, "GPU-a").Used(), int64(12*gib+context512); got != want {
 				t.Errorf("%d bytes used by both, want %d", got, want)
 			}
@@ -164,7 +164,7 @@ func TestNeighbours(t *testing.T) {
 			if status := r.end(); status != 1 {
 				t.Errorf("status %d", status)
 			}
-			wantOrder(t, r.out.String(), "Available KV cache memory: -1 GiB", "No available memory for the cache blocks")
+			wantOrder(t, r.out.String(), "Available KV cache memory: -1.0 GiB", "No available memory for the cache blocks")
 		})
 	})
 	t.Run("one frees memory", func(t *testing.T) {
@@ -190,7 +190,7 @@ func TestNeighbours(t *testing.T) {
 				t.Errorf("status %d", status)
 			}
 			wantOrder(t, r.out.String(), "Failed to load model - not enough GPU memory",
-				"CUDA out of memory. Tried to allocate 30 GiB. GPU 0 has a total capacity of 24 GiB of which 23.5 GiB is free.")
+				"CUDA out of memory. Tried to allocate 30.00 GiB. GPU 0 has a total capacity of 24.00 GiB of which 23.50 GiB is free.")
 		})
 	})
 }

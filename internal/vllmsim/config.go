@@ -26,6 +26,7 @@ type Config struct {
 	Utilization     float64 // share of each card's memory to request
 	KVCacheBytes    int64   // KV cache on each card; 0 sizes it by profiling
 	EnforceEager    bool
+	SleepMode       bool          // --enable-sleep-mode, and the development routes that use it
 	PriorityQueue   bool          // requests may have a priority
 	RequestIDHeader bool          // answers bear X-Request-Id
 	Tasks           string        // "auto", "generate" or "pooling": which routes there are
@@ -76,6 +77,7 @@ func ParseConfig(args []string, env func(string) string) (Config, error) {
 		return Config{}, err
 	}
 	c.Environment, err = parseEnvironment(env)
+	c.SleepMode = p.switches["enable-sleep-mode"] && c.DevMode
 	return c, err
 }
 
@@ -144,19 +146,27 @@ func (c *Config) listenAddress() (network, address string) {
 // comment says what each part means.
 type Environment struct {
 	KeepAlive time.Duration
+	DevMode   bool
 
 	CardFolder string   // empty: no cards
 	Devices    []string // cards by UUID or place in the folder; nil is all of them
 	Context    int64    // bytes
-	Weights    int64    // bytes; 0 is half of what is requested
-	KVPerToken int64    // bytes
+	Weights    int64    // bytes; 0 is the model's own, or half of what is requested
+	Activation int64    // bytes
+	Graphs     int64    // bytes
+	Peak       int64    // bytes
+	KVPerToken int64    // bytes; 0 is the model's own, or nominalKVPerToken
 
 	LoadTime, StopTime time.Duration
-	TTFT               time.Duration
-	Hold               string // path of a file; empty holds nothing
-	TokensPerSecond    float64
-	ReplyTokens        int
-	EmbeddingSize      int
+
+	SleepTime, WakeTime time.Duration
+	SleepResidual       int64 // bytes
+
+	TTFT            time.Duration
+	Hold            string // path of a file; empty holds nothing
+	TokensPerSecond float64
+	ReplyTokens     int
+	EmbeddingSize   int
 
 	Faults Faults
 }
@@ -166,12 +176,18 @@ func parseEnvironment(env func(string) string) (Environment, error) {
 	r := envReader{env: env}
 	e := Environment{
 		KeepAlive:  time.Duration(r.integer("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", 5, 0, 1<<30)) * time.Second,
+		DevMode:    r.flag("VLLM_SERVER_DEV_MODE"),
 		CardFolder: env("VLLM_SIM_CARDS"),
 		Context:    r.integer("VLLM_SIM_CONTEXT", 512<<20, 0, 1<<50),
 		Weights:    r.integer("VLLM_SIM_WEIGHTS", 0, 0, 1<<50),
-		KVPerToken: r.integer("VLLM_SIM_KV_BYTES_PER_TOKEN", 8192, 1, 1<<40),
+		Activation: r.integer("VLLM_SIM_ACTIVATION", 0, 0, 1<<50),
+		Graphs:     r.integer("VLLM_SIM_GRAPHS", 0, 0, 1<<50),
+		Peak:       r.integer("VLLM_SIM_PEAK", 0, 0, 1<<50),
+		KVPerToken: r.integer("VLLM_SIM_KV_BYTES_PER_TOKEN", 0, 1, 1<<40),
 		LoadTime:   r.duration("VLLM_SIM_LOAD_TIME", time.Second),
 		StopTime:   r.duration("VLLM_SIM_STOP_TIME", 0),
+		SleepTime:  r.duration("VLLM_SIM_SLEEP_TIME", 100*time.Millisecond),
+		WakeTime:   r.duration("VLLM_SIM_WAKE_TIME", 100*time.Millisecond),
 		TTFT:       r.duration("VLLM_SIM_TTFT", 20*time.Millisecond),
 		Hold:       env("VLLM_SIM_HOLD"),
 
@@ -180,6 +196,10 @@ func parseEnvironment(env func(string) string) (Environment, error) {
 		EmbeddingSize:   int(r.integer("VLLM_SIM_EMBEDDING_SIZE", 64, 1, 1<<16)),
 		Faults: Faults{
 			Start:        StartFault(env("VLLM_SIM_FAIL")),
+			StartTimes:   r.integer("VLLM_SIM_FAIL_COUNT", 0, 1, 1<<30),
+			StartState:   env("VLLM_SIM_FAIL_STATE"),
+			Sleep:        SleepFault(env("VLLM_SIM_FAIL_SLEEP")),
+			Wake:         SleepFault(env("VLLM_SIM_FAIL_WAKE")),
 			HangStart:    r.flag("VLLM_SIM_HANG_START"),
 			DieAt:        1 + r.integer("VLLM_SIM_DIE_AFTER", -1, 0, 1<<30),
 			DieMidStream: r.integer("VLLM_SIM_DIE_MID_STREAM", 0, 1, 1<<30),
@@ -188,7 +208,8 @@ func parseEnvironment(env func(string) string) (Environment, error) {
 			IgnoreTerm:   r.flag("VLLM_SIM_IGNORE_TERM"),
 		},
 	}
-	r.errs = append(r.errs, e.Faults.Start.check())
+	e.SleepResidual = r.integer("VLLM_SIM_SLEEP_RESIDUAL", e.Context+sleepBuffers, 0, 1<<50)
+	r.errs = append(r.errs, e.Faults.check())
 	for _, name := range []string{"CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"} {
 		if v := env(name); v != "" && v != "all" {
 			for device := range strings.SplitSeq(v, ",") {

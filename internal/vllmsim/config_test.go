@@ -19,7 +19,8 @@ func TestDefaults(t *testing.T) {
 		Model: defaultModel, ServedNames: []string{defaultModel}, Port: 8000, TensorParallel: 1, MaxNumSeqs: 256,
 		Utilization: 0.92, Tasks: "auto",
 		Environment: Environment{
-			KeepAlive: 5 * time.Second, Context: 512 << 20, KVPerToken: 8192, LoadTime: time.Second,
+			KeepAlive: 5 * time.Second, Context: 512 << 20, LoadTime: time.Second,
+			SleepTime: 100 * time.Millisecond, WakeTime: 100 * time.Millisecond, SleepResidual: 1152 << 20,
 			TTFT: 20 * time.Millisecond, TokensPerSecond: 200, EmbeddingSize: 64,
 		},
 	}
@@ -55,10 +56,11 @@ func TestFlags(t *testing.T) {
 		{"--shutdown-timeout 9 m", func(c Config) any { return c.ShutdownTimeout }, 9 * time.Second},
 		{"--enforce-eager m", func(c Config) any { return c.EnforceEager }, true},
 		{"--enforce-eager m --no-enforce-eager", func(c Config) any { return c.EnforceEager }, false},
+		{"m --enable-sleep-mode", func(c Config) any { return c.SleepMode }, false}, // not without VLLM_SERVER_DEV_MODE
 		{"m --api-key a b", func(c Config) any { return c.APIKeys }, []string{"a", "b"}},
 		// Flags of vLLM's that change nothing here.
 		{
-			"m --enable-prefix-caching --no-enable-chunked-prefill --dtype half -q awq --enable-sleep-mode --trust-remote-code " +
+			"m --enable-prefix-caching --no-enable-chunked-prefill --dtype half -q awq --trust-remote-code " +
 				"-O3 -cc.level 3 --compilation-config.cudagraph_mode=FULL --hf-overrides {\"a\":-1} --limit-mm-per-prompt.image 0 " +
 				"--seed 1 --disable-log-stats --max-num-batched-tokens 8192 --load-format dummy",
 			func(c Config) any { return c.Model }, "m",
@@ -122,6 +124,9 @@ func TestEnvironmentErrors(t *testing.T) {
 		"VLLM_SIM_WEIGHTS": "-1", "VLLM_SIM_KV_BYTES_PER_TOKEN": "0", "VLLM_SIM_EMBEDDING_SIZE": "0", "VLLM_SIM_REPLY_TOKENS": "x",
 		"VLLM_SIM_FAIL": "oom", "VLLM_SIM_DIE_AFTER": "-1", "VLLM_SIM_DIE_MID_STREAM": "0", "VLLM_SIM_HANG_AFTER": "x",
 		"VLLM_SIM_503": "all", "VLLM_SIM_HANG_START": "maybe", "VLLM_SIM_IGNORE_TERM": "2", "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "5s",
+		"VLLM_SIM_ACTIVATION": "1GiB", "VLLM_SIM_GRAPHS": "-1", "VLLM_SIM_PEAK": "x", "VLLM_SIM_SLEEP_RESIDUAL": "-1",
+		"VLLM_SIM_SLEEP_TIME": "1", "VLLM_SIM_WAKE_TIME": "-1s", "VLLM_SIM_FAIL_SLEEP": "oom", "VLLM_SIM_FAIL_WAKE": "keep",
+		"VLLM_SIM_FAIL_COUNT": "1", "VLLM_SERVER_DEV_MODE": "yes",
 	} {
 		_, err := ParseConfig([]string{"m"}, func(n string) string {
 			if n == name {
@@ -154,6 +159,7 @@ func FuzzArguments(f *testing.F) {
 		"serve\nm\n--port\n1", "--a=b", "--=", "-", "--", "---", "-tp", "-tp=2", "-O", "-O3", "--no-", "--no-enforce-eager",
 		"--served-model-name\na\nb", "--max-model-len\n1e9k", "--hf-overrides.a.b\n{}", "--model\n--\nm", "-1\n-1", "--.x", "--max_",
 		"--kv-cache-memory-bytes\n99999999999999T", "--max-model-len\n-9223372036854775808", "--gpu-memory-utilization\nInf",
+		"m\n--enable-sleep-mode\n--no-enable-sleep-mode", "--enable_sleep_mode=1", "--enable-sl",
 	} {
 		f.Add(seed)
 	}

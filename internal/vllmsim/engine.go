@@ -1,83 +1,13 @@
-// Running requests: at most --max-num-seqs at a time, the others wait in the order
-// of their arrival without a bound, and each gets its tokens at a steady pace.
+// Running requests: each gets its turn, see slots.go, and then its tokens at a
+// steady pace.
 
 package vllmsim
 
 import (
-	"container/list"
 	"context"
 	"os"
-	"sync"
 	"time"
 )
-
-// slots are the places of the running batch.
-type slots struct {
-	mu      sync.Mutex
-	free    int
-	running int
-	peak    int       // the most that ever ran
-	waiting list.List // of chan struct{}, each closed when its turn has come
-}
-
-// take waits for a place. Without an error the caller must give it back.
-func (s *slots) take(ctx context.Context) error {
-	s.mu.Lock()
-	if s.free > 0 {
-		s.free--
-		s.running++
-		s.peak = max(s.peak, s.running)
-		s.mu.Unlock()
-		return nil
-	}
-	turn := make(chan struct{})
-	place := s.waiting.PushBack(turn)
-	s.mu.Unlock()
-	select {
-	case <-turn:
-		return nil
-	case <-ctx.Done():
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	select {
-	case <-turn: // the turn came too, and goes to the next
-		s.passOn()
-	default:
-		s.waiting.Remove(place)
-	}
-	return context.Cause(ctx)
-}
-
-func (s *slots) give() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.passOn()
-}
-
-// passOn hands a place to the first who waits. The caller holds s.mu.
-func (s *slots) passOn() {
-	if first := s.waiting.Front(); first != nil {
-		close(s.waiting.Remove(first).(chan struct{}))
-		return
-	}
-	s.free++
-	s.running--
-}
-
-// counts tells how many requests run and wait.
-func (s *slots) counts() (running, waiting int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.running, s.waiting.Len()
-}
-
-// most tells how many requests ran at once at most.
-func (s *slots) most() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.peak
-}
 
 // job is one request's work.
 type job struct {
@@ -118,6 +48,12 @@ func (s *Server) run(ctx context.Context, j job, emit func(sequence, token int) 
 	if err := pace.held(s.cfg.Hold); err != nil {
 		return err
 	}
+	if err := pace.thawed(&s.slots); err != nil {
+		return err
+	}
+	if err := s.grow(); err != nil {
+		return err
+	}
 	first = time.Now()
 	last = first
 	s.metrics.firstToken(j.prompt, first.Sub(arrival))
@@ -125,6 +61,9 @@ func (s *Server) run(ctx context.Context, j job, emit func(sequence, token int) 
 		since := time.Duration(-1)
 		if steps > 0 {
 			if err := pace.next(s.cfg.TokensPerSecond); err != nil {
+				return err
+			}
+			if err := pace.thawed(&s.slots); err != nil {
 				return err
 			}
 			now := time.Now()
@@ -217,6 +156,22 @@ func (p *pacer) held(path string) error {
 		p.due = time.Now().Add(10 * time.Millisecond)
 		if err := p.wait(); err != nil {
 			return err
+		}
+	}
+}
+
+// thawed waits while requests are frozen; the next token's time counts from then.
+func (p *pacer) thawed(s *slots) error {
+	for {
+		thaw := s.frozen()
+		if thaw == nil {
+			return nil
+		}
+		select {
+		case <-thaw:
+			p.due = time.Now()
+		case <-p.ctx.Done():
+			return context.Cause(p.ctx)
 		}
 	}
 }

@@ -1,12 +1,12 @@
-// From nothing to ready: vLLM's start (vllm/v1/worker/gpu_worker.py,
-// vllm/v1/core/kv_cache_utils.py), with its arithmetic, its log lines and its ways
-// to fail.
+// From nothing to ready: vLLM's start (vllm/v1/worker/gpu_worker.py), with its
+// arithmetic, its log lines and its ways to fail.
 //
 // What a server uses of a card: its CUDA context, taken before anything is
-// measured and so beyond --gpu-memory-utilization; the weights; and the KV cache,
-// which gets what is left of the requested memory. The cache's size comes from two
-// measurements of the whole card, so that what a neighbour takes in between makes
-// the cache smaller, and what it frees makes the start fail.
+// measured and so beyond --gpu-memory-utilization; the weights; the activation, the
+// most that a batch takes besides; the KV cache, which gets what is left of the
+// requested memory; and CUDA graphs, again beyond it. The cache's size comes from
+// two measurements of the whole card, so that what a neighbour takes in between
+// makes the cache smaller, and what it frees makes the start fail.
 
 package vllmsim
 
@@ -16,8 +16,6 @@ import (
 	"fmt"
 	"math"
 	"time"
-
-	"github.com/vllm-gateway/vllm-gateway/internal/simcard"
 )
 
 const (
@@ -27,18 +25,11 @@ const (
 	nominalTotal = 24 * gib
 	// nominalModelLen is the context length of the model that it pretends to be.
 	nominalModelLen = 32768
+	// nominalKVPerToken is what a token of that model's KV cache takes, in bytes.
+	nominalKVPerToken = 8192
 	// blockSize is the number of tokens in a block of KV cache.
 	blockSize = 16
 )
-
-// loaded is what a start has found out.
-type loaded struct {
-	modelLen int   // tokens that one request may have
-	kvTokens int64 // tokens that the KV cache holds
-}
-
-// concurrency is how many requests of full length the KV cache holds.
-func (l loaded) concurrency() float64 { return float64(l.kvTokens) / float64(l.modelLen) }
 
 // startError is a failed start, as vLLM says it.
 type startError struct {
@@ -61,15 +52,15 @@ const (
 // loading is one start under way.
 type loading struct {
 	*Server
-	ctx     context.Context
-	devices []device
+	ctx context.Context
 }
 
-// device is one card's part of a start. Sizes are bytes.
+// device is what the server has on one card. Sizes are bytes.
 type device struct {
 	total, requested int64
 	freeAtFirst      int64 // when the context had been taken and nothing else
 	weights, kv      int64
+	working          int64 // activation and graphs
 }
 
 // load starts the model. It returns early when ctx ends.
@@ -78,6 +69,9 @@ func (s *Server) load(ctx context.Context) (loaded, error) {
 	s.log.api("api_server.py", "vLLM API server version %s", Version)
 	s.log.engine("core.py", "Initializing a V1 LLM engine (v%s) with config: model=%q, tensor_parallel_size=%d, enforce_eager=%t",
 		Version, s.cfg.Model, s.cfg.TensorParallel, s.cfg.EnforceEager)
+	if err := l.learnModel(); err != nil {
+		return loaded{}, err
+	}
 	var result loaded
 	for _, stage := range []func() error{
 		l.initDevices, l.loadWeights, l.compile, l.profile,
@@ -120,7 +114,7 @@ func (l *loading) initDevices() error {
 		}
 		d.requested = int64(math.Ceil(float64(d.total) * l.cfg.Utilization))
 		free := d.freeAtFirst
-		if l.cfg.Faults.Start == FailMemoryFree {
+		if l.fault == FailMemoryFree {
 			free = min(free, d.requested/2)
 		}
 		if free < d.requested {
@@ -140,7 +134,7 @@ func (l *loading) loadWeights() error {
 	l.log.engine("gpu_model_runner.py", "Starting to load model %s...", l.cfg.Model)
 	for i, d := range l.devices {
 		err := l.take(i, d.weights)
-		if l.cfg.Faults.Start == FailLoadOOM {
+		if l.fault == FailLoadOOM {
 			err = &memoryError{card: i, want: d.weights, free: d.weights / 2, total: d.total}
 		}
 		if oom := (*memoryError)(nil); errors.As(err, &oom) {
@@ -156,9 +150,10 @@ func (l *loading) loadWeights() error {
 	if err != nil {
 		return err
 	}
-	l.log.engine("default_loader.py", "Loading weights took %.2f seconds", took.Seconds())
-	l.log.engine("gpu_model_runner.py", "Model loading took %s GiB memory and %.6f seconds",
-		gibText(l.devices[0].weights), took.Seconds())
+	for i, d := range l.devices {
+		l.worker(i, "default_loader.py", "Loading weights took %.2f seconds", took.Seconds())
+		l.worker(i, "gpu_model_runner.py", "Model loading took %s GiB memory and %.6f seconds", gibText(d.weights), took.Seconds())
+	}
 	if l.cfg.Faults.HangStart {
 		<-l.ctx.Done()
 	}
@@ -176,99 +171,6 @@ func (l *loading) compile() error {
 	return err
 }
 
-// profile finds what is left for the KV cache (gpu_worker.py,
-// determine_available_memory).
-func (l *loading) profile() error {
-	if err := l.cards.enter(simcard.Profiling); err != nil {
-		return err
-	}
-	if _, err := l.spend(shareProfile); err != nil {
-		return err
-	}
-	for i := range l.devices {
-		d := &l.devices[i]
-		_, freeNow, err := l.measure(i, d.weights)
-		if err != nil {
-			return err
-		}
-		if l.cfg.Faults.Start == FailMemoryProfiling {
-			freeNow = d.freeAtFirst + d.weights
-		}
-		given := l.cfg.KVCacheBytes > 0 // then what is measured does not count
-		switch {
-		case freeNow > d.freeAtFirst && (!given || l.cfg.Faults.Start == FailMemoryProfiling):
-			return &startError{"core.py", fmt.Sprintf("AssertionError: Error in memory profiling. Initial free memory %s GiB, current free memory "+
-				"%s GiB. This happens when other processes sharing the same container release GPU memory while vLLM is profiling "+
-				"during initialization. To fix this, ensure consistent GPU memory allocation or isolate vLLM in its own container.",
-				gibText(d.freeAtFirst), gibText(freeNow))}
-		case l.cfg.Faults.Start == FailNoKVBlocks:
-			d.kv = -d.requested / 8
-		case given:
-			d.kv = l.cfg.KVCacheBytes
-		default:
-			d.kv = d.requested - (d.freeAtFirst - freeNow)
-		}
-	}
-	l.log.engine("gpu_worker.py", "Available KV cache memory: %s GiB", gibText(l.smallestCache()))
-	return l.cards.enter(simcard.Starting)
-}
-
-// smallestCache is the KV cache that every card has room for, in bytes.
-func (l *loading) smallestCache() int64 {
-	smallest := l.devices[0].kv
-	for _, d := range l.devices {
-		smallest = min(smallest, d.kv)
-	}
-	return smallest
-}
-
-// sizeCache fits the context length and the KV cache to each other
-// (kv_cache_utils.py) and takes the cache's memory.
-func (l *loading) sizeCache() (loaded, error) {
-	kv := l.smallestCache()
-	fits := kv / l.cfg.KVPerToken / blockSize * blockSize
-	result := loaded{modelLen: l.cfg.MaxModelLen, kvTokens: fits}
-	fault, auto := l.cfg.Faults.Start, l.cfg.MaxModelLen == autoModelLen
-	switch {
-	case fault == FailAutoFit, auto && fits <= 0 && fault != FailNoKVBlocks:
-		return result, &startError{"core.py", "ValueError: Cannot auto-fit max_model_len: not enough GPU memory available " +
-			"to serve even a single token. Try increasing `gpu_memory_utilization`."}
-	case fits <= 0:
-		return result, &startError{"core.py", "ValueError: No available memory for the cache blocks. " +
-			"Try increasing `gpu_memory_utilization` when initializing the engine."}
-	case auto && fits < nominalModelLen:
-		result.modelLen = int(fits)
-		l.log.engine("kv_cache_utils.py", "Auto-fit max_model_len: reduced from %d to %d to fit in available GPU memory "+
-			"(%s GiB available for KV cache)", nominalModelLen, fits, gibText(kv))
-	case auto:
-		result.modelLen = nominalModelLen
-		l.log.engine("kv_cache_utils.py", "Auto-fit max_model_len: full model context length %d fits in available GPU memory", nominalModelLen)
-	case l.cfg.MaxModelLen == 0:
-		// The pretended model's own context is no reason to fail.
-		result.modelLen = int(min(nominalModelLen, fits))
-	}
-	blocks := (int64(result.modelLen) + blockSize - 1) / blockSize
-	needed := blocks * blockSize * l.cfg.KVPerToken
-	if fault == FailMaxSeqLen {
-		needed, fits = 2*kv, int64(result.modelLen)/2
-	}
-	if needed > kv {
-		return result, &startError{"core.py", fmt.Sprintf("ValueError: To serve at least one request with the model's max seq len (%d), "+
-			"(%s GiB KV cache is needed, which is larger than the available KV cache memory (%s GiB). Based on the available memory, "+
-			"the estimated maximum model length is %d. Try increasing `gpu_memory_utilization` or decreasing `max_model_len` when "+
-			"initializing the engine.", result.modelLen, gibText(needed), gibText(kv), fits)}
-	}
-	for i, d := range l.devices {
-		if err := l.take(i, d.weights+kv); err != nil {
-			return result, &startError{"core.py", "torch.OutOfMemoryError: " + err.Error()}
-		}
-	}
-	l.log.engine("kv_cache_utils.py", "GPU KV cache size: %s tokens", thousands(result.kvTokens))
-	l.log.engine("kv_cache_utils.py", "Maximum concurrency for %s tokens per request: %.2fx",
-		thousands(int64(result.modelLen)), result.concurrency())
-	return result, nil
-}
-
 // measure reads card i's size and what is free of it. own is what the server has
 // taken beyond its context, all that counts where there is no card.
 func (l *loading) measure(i int, own int64) (total, free int64, err error) {
@@ -280,28 +182,41 @@ func (l *loading) measure(i int, own int64) (total, free int64, err error) {
 }
 
 // take allocates on card i, beyond the context.
-func (l *loading) take(i int, bytes int64) error {
-	if len(l.cards.held) == 0 {
-		return nil
-	}
-	return l.cards.take(i, l.cfg.Context+bytes)
-}
+func (l *loading) take(i int, bytes int64) error { return l.occupy(i, l.cfg.Context+bytes) }
 
+// captureGraphs takes the memory of CUDA graphs, which nobody has asked for.
 func (l *loading) captureGraphs() error {
 	if l.cfg.EnforceEager {
 		return nil
 	}
-	took, err := l.spend(shareGraphs)
-	if err == nil {
-		l.log.engine("gpu_model_runner.py", "Graph capturing finished in %.0f secs, took %.2f GiB", took.Seconds(), 0.0)
+	for i := range l.devices {
+		if err := l.work(i, l.cfg.Graphs); err != nil {
+			return outOfMemory(err)
+		}
 	}
-	return err
+	took, err := l.spend(shareGraphs)
+	if err != nil {
+		return err
+	}
+	for i := range l.devices {
+		l.worker(i, "gpu_model_runner.py", "Graph capturing finished in %.0f secs, took %.2f GiB",
+			took.Seconds(), float64(l.cfg.Graphs)/gib)
+	}
+	return nil
 }
 
+// warmUp runs the largest batch once more, whose memory the server keeps.
 func (l *loading) warmUp() error {
-	if l.cfg.Faults.Start == FailSamplerOOM {
+	var err error
+	for i := range l.devices {
+		err = errors.Join(err, l.work(i, l.cfg.Activation))
+	}
+	if oom := (*memoryError)(nil); l.fault == FailSamplerOOM || errors.As(err, &oom) {
 		return &startError{"core.py", fmt.Sprintf("RuntimeError: CUDA out of memory occurred when warming up sampler with %d dummy requests. "+
 			"Please try lowering `max_num_seqs` or `gpu_memory_utilization` when initializing the engine.", l.cfg.MaxNumSeqs)}
+	}
+	if err != nil {
+		return err
 	}
 	if _, err := l.spend(shareWarmUp); err != nil {
 		return err
@@ -311,18 +226,19 @@ func (l *loading) warmUp() error {
 	return nil
 }
 
-// gibText is a size in GiB as vLLM prints it, with at most two decimals.
-func gibText(bytes int64) string {
-	return fmt.Sprint(math.Round(float64(bytes)/gib*100) / 100)
+// work takes more of card i for what is neither weights nor cache.
+func (l *loading) work(i int, bytes int64) error {
+	d := &l.devices[i]
+	d.working += bytes
+	return l.take(i, d.weights+d.kv+d.working)
 }
 
-// thousands groups a number's digits by commas.
-func thousands(n int64) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
+// outOfMemory is a failed allocation as a start reports it; any other error stays.
+func outOfMemory(err error) error {
+	if oom := (*memoryError)(nil); errors.As(err, &oom) {
+		return &startError{"core.py", "torch.OutOfMemoryError: " + oom.Error()}
 	}
-	return s
+	return err
 }
 
 // pause lets time pass, or returns ctx's error.

@@ -47,14 +47,14 @@ func TestEagerLoad(t *testing.T) {
 
 func TestStartFaults(t *testing.T) {
 	for fault, want := range map[StartFault]struct{ message, after string }{
-		FailMemoryFree: {"ValueError: Free memory on device cuda:0 (11.04/24 GiB) on startup is less than desired GPU memory utilization " +
+		FailMemoryFree: {"ValueError: Free memory on device cuda:0 (11.04/24.0 GiB) on startup is less than desired GPU memory utilization " +
 			"(0.92, 22.08 GiB). Decrease GPU memory utilization or reduce GPU memory used by other processes.", "Initializing"},
 		FailLoadOOM:         {"Failed to load model - not enough GPU memory.", "Starting to load model"},
-		FailMemoryProfiling: {"AssertionError: Error in memory profiling. Initial free memory 24 GiB, current free memory 35.04 GiB.", "torch.compile took"},
+		FailMemoryProfiling: {"AssertionError: Error in memory profiling. Initial free memory 24.0 GiB, current free memory 35.04 GiB.", "torch.compile took"},
 		FailNoKVBlocks:      {"ValueError: No available memory for the cache blocks.", "Available KV cache memory: -2.76 GiB"},
 		FailMaxSeqLen: {"ValueError: To serve at least one request with the model's max seq len (4096), (22.08 GiB KV cache is needed, which is " +
-			"larger than the available KV cache memory (11.04 GiB). Based on the available memory, the estimated maximum model length is 2048.", "Available KV cache memory"},
-		FailAutoFit:    {"ValueError: Cannot auto-fit max_model_len", "Available KV cache memory"},
+			"larger than the available KV cache memory (11.04 GiB). Based on the available memory, the estimated maximum model length is 2048.", "torch.compile took"},
+		FailAutoFit:    {"ValueError: Cannot auto-fit max_model_len", "torch.compile took"},
 		FailSamplerOOM: {"RuntimeError: CUDA out of memory occurred when warming up sampler with 7 dummy requests.", "Graph capturing finished"},
 	} {
 		t.Run(string(fault), func(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -26,6 +28,16 @@ func (l *logger) engine(where, format string, args ...any) {
 // engineError prints a failure of that process.
 func (l *logger) engineError(where, format string, args ...any) {
 	l.vllm("EngineCore", "ERROR", where, format, args...)
+}
+
+// worker prints a line of the process on card i of so many. On one card that is
+// the process that runs the model.
+func (l *logger) worker(i, cards int, where, format string, args ...any) {
+	if cards == 1 {
+		l.engine(where, format, args...)
+		return
+	}
+	l.vllm(fmt.Sprintf("Worker_TP%d", i), "INFO", where, format, args...)
 }
 
 // api prints a line of the process that answers requests.
@@ -54,4 +66,31 @@ func (l *logger) write(w io.Writer, line string) {
 	defer l.mu.Unlock()
 	// A reader that has gone must not stop the server.
 	_, _ = io.WriteString(w, line)
+}
+
+// gibText is a size in GiB as vLLM prints it (format_gib): with one decimal at
+// least and two at most.
+func gibText(bytes int64) string {
+	text := strconv.FormatFloat(float64(bytes)/gib, 'f', 2, 64)
+	return strings.TrimSuffix(text, "0")
+}
+
+// torchText is a size as PyTorch prints it.
+func torchText(bytes int64) string {
+	switch {
+	case bytes >= gib:
+		return fmt.Sprintf("%.2f GiB", float64(bytes)/gib)
+	case bytes >= 1<<20:
+		return fmt.Sprintf("%.2f MiB", float64(bytes)/(1<<20))
+	}
+	return fmt.Sprintf("%.2f KiB", float64(bytes)/(1<<10))
+}
+
+// thousands groups a number's digits by commas.
+func thousands(n int64) string {
+	s := strconv.FormatInt(n, 10)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
 }

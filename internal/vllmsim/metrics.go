@@ -114,9 +114,10 @@ func (s *Server) metricsText() string {
 	e.gauge("kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.",
 		min(1, float64(s.kvInUse.Load())/float64(s.loaded.kvTokens)))
 	e.family("engine_sleep_state", "gauge", "Engine sleep state; awake = 0 means engine is sleeping; awake = 1 means engine is awake.")
-	e.sample("engine_sleep_state", `sleep_state="awake"`, 1)
-	e.sample("engine_sleep_state", `sleep_state="weights_offloaded"`, 0)
-	e.sample("engine_sleep_state", `sleep_state="discard_all"`, 0)
+	awake, offloaded, discarded := s.sleep.metric()
+	e.sample("engine_sleep_state", `sleep_state="awake"`, awake)
+	e.sample("engine_sleep_state", `sleep_state="weights_offloaded"`, offloaded)
+	e.sample("engine_sleep_state", `sleep_state="discard_all"`, discarded)
 	e.family("cache_config_info", "gauge", "Information of the LLMEngine CacheConfig")
 	e.sample("cache_config_info", fmt.Sprintf(`block_size="%d",num_gpu_blocks="%d",kv_cache_size_tokens="%d",kv_cache_max_concurrency="%.2f"`,
 		blockSize, s.loaded.kvTokens/blockSize, s.loaded.kvTokens, s.loaded.concurrency()), 1)

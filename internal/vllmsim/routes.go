@@ -43,6 +43,13 @@ func (s *Server) routes() http.Handler {
 	if s.cfg.Tasks == "pooling" || s.cfg.Tasks == "auto" {
 		route("POST /v1/embeddings", s.inference(s.embeddings))
 	}
+	if s.cfg.SleepMode {
+		route("POST /sleep", s.sleepRoute)
+		route("POST /wake_up", s.wakeRoute)
+		route("GET /is_sleeping", func(w http.ResponseWriter, _ *http.Request) {
+			writeJSON(w, http.StatusOK, map[string]bool{"is_sleeping": s.sleep.sleeping()})
+		})
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { plainError(http.StatusNotFound).write(w) })
 	return s.identify(s.authorize(mux))
 }
@@ -124,6 +131,8 @@ func (s *Server) inference(handle func(http.ResponseWriter, *call) error) http.H
 		ctx, cancel := context.WithCancelCause(r.Context())
 		defer cancel(nil)
 		defer context.AfterFunc(s.life, func() { cancel(context.Cause(s.life)) })()
+		batch := s.sleep.batch(s.life)
+		defer context.AfterFunc(batch, func() { cancel(context.Cause(batch)) })()
 		c := &call{
 			request: r, ctx: ctx, id: r.Header.Get("X-Request-Id"),
 			arrival: time.Now(), hangs: fate == fateHangs,
@@ -138,6 +147,8 @@ func (s *Server) conclude(w http.ResponseWriter, err error) {
 	switch {
 	case errors.As(err, &refused):
 		refused.write(w)
+	case errors.Is(err, errSlept):
+		unavailable("The request was aborted: the engine was put to sleep.").write(w)
 	case errors.Is(err, errAborted):
 		unavailable("The server is shutting down.").write(w)
 	case errors.Is(err, errDied):

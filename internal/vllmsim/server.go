@@ -26,6 +26,14 @@ type Server struct {
 	loaded  loaded
 	kvInUse atomic.Int64 // tokens in the KV cache
 
+	// Found out at the start.
+	fault       StartFault // how the start is to fail, or empty
+	ownModelLen int        // tokens: the longest context that the model is made for
+	fromFolder  bool       // it is what a model's folder says
+	devices     []device   // what the server has on each card; at least one
+
+	sleep sleepState
+
 	arrivals atomic.Int64 // inference requests so far
 	requests inFlight     // inference requests now
 
@@ -56,6 +64,7 @@ func New(cfg Config, stdout, stderr io.Writer) *Server {
 		ready:  make(chan struct{}),
 		died:   make(chan struct{}),
 	}
+	s.sleep.turn = make(chan struct{}, 1)
 	s.metrics = newMetrics()
 	s.life, s.endLife = context.WithCancelCause(context.Background())
 	return s
@@ -83,6 +92,9 @@ func (s *Server) Run(ctx context.Context) (status int) {
 			status = 1
 		}
 	}()
+	if s.fault, err = s.cfg.Faults.start(); err != nil {
+		return s.failStart(err)
+	}
 	if s.loaded, err = s.load(ctx); err != nil {
 		if ctx.Err() != nil {
 			s.log.api("launcher.py", "[shutdown] Interrupted while starting.")
@@ -189,6 +201,11 @@ func (s *Server) shutDown(server *http.Server) int {
 	default:
 		return s.release()
 	}
+}
+
+// worker prints a line of the process on card i.
+func (s *Server) worker(i int, where, format string, args ...any) {
+	s.log.worker(i, len(s.devices), where, format, args...)
 }
 
 // await returns when the channel is closed, the server dies, or time is up.

@@ -5,21 +5,32 @@
 // loaded, prints vLLM's log lines while it does, takes memory on simulated cards
 // (package simcard) by vLLM's arithmetic, answers chat, completions and
 // embeddings, streamed or not, with deterministic text at a set pace, runs at most
-// --max-num-seqs requests at a time, counts in vLLM's metrics, and drains or aborts
-// on SIGTERM. Facts about vLLM are from its own source, at the files named beside
-// them.
+// --max-num-seqs requests at a time, counts in vLLM's metrics, sleeps and wakes up
+// with --enable-sleep-mode, and drains or aborts on SIGTERM. Facts about vLLM are
+// from its own source, at the files named beside them.
 //
-// Its environment, beside vLLM's own VLLM_API_KEY and VLLM_HTTP_TIMEOUT_KEEP_ALIVE
-// (seconds that an idle connection stays open; 5 unless set) and CUDA_VISIBLE_DEVICES
-// (or NVIDIA_VISIBLE_DEVICES): the UUIDs, or places in the folder, of its cards:
+// If the model is a folder with the config.json of a plain transformer, its longest
+// context, the size of its weights and what a token takes are what the folder says.
+//
+// Its environment, beside vLLM's own VLLM_API_KEY, VLLM_HTTP_TIMEOUT_KEEP_ALIVE
+// (seconds that an idle connection stays open; 5 unless set), VLLM_SERVER_DEV_MODE
+// (without which there are no routes for sleeping) and CUDA_VISIBLE_DEVICES (or
+// NVIDIA_VISIBLE_DEVICES): the UUIDs, or places in the folder, of its cards:
 //
 //	variable                      default     meaning
 //	VLLM_SIM_CARDS                            folder of the simulated cards; without it, none are used
 //	VLLM_SIM_CONTEXT              512 MiB     bytes on each card outside of --gpu-memory-utilization
-//	VLLM_SIM_WEIGHTS              half        bytes of weights on each card; else half of what is requested
-//	VLLM_SIM_KV_BYTES_PER_TOKEN   8192        bytes of KV cache that a token takes on each card
+//	VLLM_SIM_WEIGHTS              half        bytes of weights on each card; else the model's, or half of what is requested
+//	VLLM_SIM_KV_BYTES_PER_TOKEN   8192        bytes of KV cache that a token takes on each card; else the model's, or 8192
+//	VLLM_SIM_ACTIVATION           0           bytes on each card while it profiles, and from its warm-up on; part of
+//	                                          what is requested
+//	VLLM_SIM_GRAPHS               0           bytes of CUDA graphs on each card, beyond what is requested; none if eager
+//	VLLM_SIM_PEAK                 0           bytes more on each card from the first request on
 //	VLLM_SIM_LOAD_TIME            1s          time from the start until it is ready
 //	VLLM_SIM_STOP_TIME            0s          time from the end of the last request until memory is free
+//	VLLM_SIM_SLEEP_TIME           100ms       time to fall asleep, once no request runs
+//	VLLM_SIM_WAKE_TIME            100ms       time to wake up
+//	VLLM_SIM_SLEEP_RESIDUAL       context     bytes that it keeps on each card asleep; else its context and 640 MiB
 //	VLLM_SIM_TTFT                 20ms        time from a request's turn to its first token
 //	VLLM_SIM_HOLD                             a file: while it exists, no request gets its first token
 //	VLLM_SIM_TOKENS_PER_SECOND    200         pace of each sequence after that; 0 is no limit
@@ -27,6 +38,10 @@
 //	VLLM_SIM_EMBEDDING_SIZE       64          length of embeddings
 //	VLLM_SIM_FAIL                             fail to start, as: memory_free, memory_profiling, no_kv_blocks,
 //	                                          max_seq_len, load_oom, sampler_oom or auto_fit
+//	VLLM_SIM_FAIL_COUNT           1           with the next: only so many starts fail, all together
+//	VLLM_SIM_FAIL_STATE                       a file that counts them, a byte for each start; else every start fails
+//	VLLM_SIM_FAIL_SLEEP                       asked to sleep: error (status 500), hang, die, or keep (sleep, but free little)
+//	VLLM_SIM_FAIL_WAKE                        asked to wake up: error (status 500), hang or die
 //	VLLM_SIM_HANG_START           no          never become ready
 //	VLLM_SIM_DIE_AFTER                        serve N inference requests and die at the arrival of the next
 //	VLLM_SIM_DIE_MID_STREAM                   die once N tokens of any one stream have been sent

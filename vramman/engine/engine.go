@@ -48,6 +48,25 @@ type Engine interface {
 type Cacher interface {
 	// Cache is that folder as the gateway sees it, or empty.
 	Cache() string
+	// Hub is the environment by which the launch's server reaches the hub (HF_TOKEN,
+	// HF_ENDPOINT, HF_HUB_OFFLINE and all else that it is given), as KEY=VALUE.
+	// It carries secrets.
+	Hub(l *Launch) []string
+}
+
+// Lister is an [Engine] that can be asked what runs, whatever events told.
+type Lister interface {
+	// List names the instances of this gateway, and of this process of it, that
+	// run now.
+	List(ctx context.Context) ([]string, error)
+	// Discard ends and removes an instance that List named and nobody knows.
+	Discard(ctx context.Context, id string) error
+}
+
+// Imager is a [Spec] of an engine that runs images.
+type Imager interface {
+	// ImageName is the image of every launch that names none.
+	ImageName() string
 }
 
 // Keeper is an [Engine] whose servers may live on when the gateway ends.

@@ -145,10 +145,11 @@ func (d *daemon) inspect(ctx context.Context, id string) (state, error) {
 	return s, nil
 }
 
-// listed is a container in a list.
+// listed is a container in a list, or a network.
 type listed struct {
 	id, name string
 	labels   map[string]string
+	alive    bool // it has processes
 }
 
 // list finds the containers, running or not, that bear all the labels.
@@ -163,7 +164,8 @@ func (d *daemon) list(ctx context.Context, labels map[string]string) ([]listed, 
 		if len(c.Names) > 0 {
 			name = c.Names[0][1:] // they begin with a slash
 		}
-		found = append(found, listed{c.ID, name, c.Labels})
+		alive := c.State == container.StateRunning || c.State == container.StatePaused || c.State == container.StateRestarting
+		found = append(found, listed{id: c.ID, name: name, labels: c.Labels, alive: alive})
 	}
 	return found, nil
 }

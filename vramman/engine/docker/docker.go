@@ -95,6 +95,9 @@ func (e *Engine) Cache() string {
 	return ""
 }
 
+// Hub implements [engine.Cacher].
+func (e *Engine) Hub(l *engine.Launch) []string { return engine.MergeEnv(e.spec.Env, l.Env) }
+
 // Reconcile removes every container that bears this gateway's name and is not
 // of this very process, and returns how many there were. Their bridges go, too.
 func (e *Engine) Reconcile(ctx context.Context) (removed int, err error) {
@@ -210,4 +213,5 @@ var (
 	_ engine.Engine = (*Engine)(nil)
 	_ engine.Keeper = (*Engine)(nil)
 	_ engine.Cacher = (*Engine)(nil)
+	_ engine.Lister = (*Engine)(nil)
 )

@@ -141,7 +141,7 @@ func (d *daemon) links(ctx context.Context, gateway string) ([]listed, error) {
 	}
 	var found []listed
 	for _, n := range r.Items {
-		found = append(found, listed{n.ID, n.Name, n.Labels})
+		found = append(found, listed{id: n.ID, name: n.Name, labels: n.Labels})
 	}
 	return found, nil
 }

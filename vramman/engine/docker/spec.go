@@ -141,6 +141,9 @@ func mistake(option, format string, args ...any) error {
 	return &SpecError{option, fmt.Sprintf(format, args...)}
 }
 
+// ImageName implements [engine.Imager].
+func (s Spec) ImageName() string { return s.Image }
+
 // Check says what is wrong with the spec, as a [*SpecError]. It does no I/O.
 func (s Spec) Check() error {
 	switch {

@@ -98,6 +98,37 @@ func (e *Engine) Start(ctx context.Context, l *engine.Launch) (engine.Running, e
 	return r, nil
 }
 
+// List implements [engine.Lister]: what has not ended yet, by the processes
+// themselves.
+func (e *Engine) List(context.Context) ([]string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	ids := make([]string, 0, len(e.running))
+	for r := range e.running {
+		ids = append(ids, r.id)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), nil
+}
+
+// Discard implements [engine.Lister]: it ends an instance as [Engine.Close] does.
+// One that has ended is no error.
+func (e *Engine) Discard(ctx context.Context, id string) error {
+	e.mu.Lock()
+	var known []*instance
+	for r := range e.running {
+		if r.id == id {
+			known = append(known, r)
+		}
+	}
+	e.mu.Unlock()
+	var failures []error
+	for _, r := range known {
+		failures = append(failures, r.Stop(ctx, closeGrace))
+	}
+	return errors.Join(failures...)
+}
+
 // Close ends every server still running: it asks, kills after five seconds or
 // as soon as ctx ends, and waits until they are gone. Only when ctx ends does
 // it return earlier, with an error; the kill has been sent by then.
@@ -140,6 +171,14 @@ func (e *Engine) Cache() string {
 	return ""
 }
 
+// Hub implements [engine.Cacher]. A stand-in loads no weights and asks no hub.
+func (e *Engine) Hub(l *engine.Launch) []string {
+	if e.spec.Simulated {
+		return nil
+	}
+	return e.environ(l)
+}
+
 // environ is the whole environment of the launch's server.
 func (e *Engine) environ(l *engine.Launch) []string {
 	return engine.MergeEnv(inherited(os.Environ()), e.spec.Env, visible(l.GPUs), l.Env)
@@ -149,4 +188,5 @@ func (e *Engine) environ(l *engine.Launch) []string {
 var (
 	_ engine.Engine = (*Engine)(nil)
 	_ engine.Cacher = (*Engine)(nil)
+	_ engine.Lister = (*Engine)(nil)
 )

@@ -25,7 +25,7 @@ func Simulated(env []string) (Spec, error) {
 			return Spec{}, fmt.Errorf("simulated engine: finding this program: %w", err)
 		}
 	}
-	return Spec{Command: []string{program, simulator}, Env: env}, nil
+	return Spec{Command: []string{program, simulator}, Env: env, Simulated: true}, nil
 }
 
 // self is this very program, on Linux.

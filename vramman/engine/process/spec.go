@@ -29,6 +29,9 @@ type Spec struct {
 	// Env is further environment for every server, as KEY=VALUE, with
 	// placeholders already resolved. It may hold secrets.
 	Env []string
+	// Simulated says that the servers only stand in for real ones: they load no
+	// weights, and nobody need ask the hub about them.
+	Simulated bool
 }
 
 // keySecret keys the digest of [Spec.Key]. A key is compared within this
@@ -71,7 +74,7 @@ func (s Spec) Open(_ context.Context, log *zap.Logger) (engine.Engine, error) {
 	}
 	closing, end := context.WithCancel(context.Background())
 	return &Engine{
-		spec:    Spec{Command: slices.Clone(s.Command), Env: slices.Clone(s.Env)},
+		spec:    Spec{Command: slices.Clone(s.Command), Env: slices.Clone(s.Env), Simulated: s.Simulated},
 		log:     log,
 		closing: closing,
 		close:   end,

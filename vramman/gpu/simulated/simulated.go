@@ -23,6 +23,9 @@ import (
 type Spec struct {
 	Folder string // where the cards stand; see DefaultFolder
 	Cards  []Card // at least one, in the order of their readings
+	// Unattributed has the cards tell how full they are but not by whom, as some
+	// real ones do: what a server takes then shows only as a difference.
+	Unattributed bool
 }
 
 // Card is one simulated card.
@@ -59,7 +62,7 @@ func (s *Spec) Open(_ context.Context, log *zap.Logger) (gpu.Inventory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("simulated cards: %w", err)
 	}
-	inv := &inventory{folder: folder, log: log}
+	inv := &inventory{folder: folder, unattributed: s.Unattributed, log: log}
 	for _, c := range s.Cards {
 		name := c.Name
 		if name == "" {
@@ -97,9 +100,10 @@ func (s *Spec) check() error {
 
 // inventory reads the folder anew each time; it keeps nothing open.
 type inventory struct {
-	folder string
-	uuids  []string
-	log    *zap.Logger
+	folder       string
+	uuids        []string
+	unattributed bool
+	log          *zap.Logger
 }
 
 // Read implements gpu.Inventory.
@@ -116,9 +120,11 @@ func (i *inventory) Read(ctx context.Context) ([]gpu.Card, error) {
 		if c.Stale > 0 {
 			i.sweep(uuid)
 		}
-		cards = append(cards, gpu.Card{
-			UUID: c.UUID, Name: c.Name, Total: c.Total, Used: c.Used(), Processes: processes(c.Uses),
-		})
+		card := gpu.Card{UUID: c.UUID, Name: c.Name, Total: c.Total, Used: c.Used(), Unattributed: i.unattributed}
+		if !i.unattributed {
+			card.Processes = processes(c.Uses)
+		}
+		cards = append(cards, card)
 	}
 	return cards, nil
 }

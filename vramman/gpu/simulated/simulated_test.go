@@ -63,6 +63,26 @@ func TestInventory(t *testing.T) {
 	}
 }
 
+// Cards that do not tell by whom they are used tell how full they are.
+func TestUnattributed(t *testing.T) {
+	folder := t.TempDir()
+	spec := &Spec{Folder: folder, Cards: []Card{{UUID: "GPU-a", Total: 24 * gib}}, Unattributed: true}
+	inv, err := spec.Open(t.Context(), zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := simcard.Hold(folder, "GPU-a", "desktop", 2*gib)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	got, err := inv.Read(t.Context())
+	want := []gpu.Card{{UUID: "GPU-a", Name: "simulated", Total: 24 * gib, Used: 2 * gib, Unattributed: true}}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("read %+v, %v\nwant %+v", got, err, want)
+	}
+}
+
 func TestStaleEntriesAreRemoved(t *testing.T) {
 	folder := t.TempDir()
 	spec := &Spec{Folder: folder, Cards: []Card{{UUID: "GPU-a", Total: gib}}}
@@ -109,8 +129,9 @@ func TestKey(t *testing.T) {
 	a := &Spec{Folder: "/x", Cards: []Card{{UUID: "a", Total: 1}}}
 	same := &Spec{Folder: "/x", Cards: []Card{{UUID: "a", Total: 1}}}
 	other := &Spec{Folder: "/x", Cards: []Card{{UUID: "a", Total: 2}}}
-	if a.Key() != same.Key() || a.Key() == other.Key() {
-		t.Errorf("keys %q %q %q", a.Key(), same.Key(), other.Key())
+	silent := &Spec{Folder: "/x", Cards: []Card{{UUID: "a", Total: 1}}, Unattributed: true}
+	if a.Key() != same.Key() || a.Key() == other.Key() || a.Key() == silent.Key() {
+		t.Errorf("keys %q %q %q %q", a.Key(), same.Key(), other.Key(), silent.Key())
 	}
 }
 

@@ -13,6 +13,7 @@ package ledger
 import (
 	"fmt"
 	"slices"
+	"strconv"
 )
 
 // Card is one GPU's account.
@@ -160,12 +161,15 @@ const Unsized = 1 << 46
 type Size int64
 
 // String implements [fmt.Stringer].
-func (s Size) String() string {
+func (s Size) String() string { return string(s.Append(nil)) }
+
+// Append appends the size, as String prints it, to b.
+func (s Size) Append(b []byte) []byte {
 	if s > Unsized/64 {
-		return "a whole card"
+		return append(b, "a whole card"...)
 	}
 	if s > -1<<30 && s < 1<<30 && s != 0 {
-		return fmt.Sprintf("%.0f MiB", float64(s)/(1<<20))
+		return append(strconv.AppendFloat(b, float64(s)/(1<<20), 'f', 0, 64), " MiB"...)
 	}
-	return fmt.Sprintf("%.1f GiB", float64(s)/(1<<30))
+	return append(strconv.AppendFloat(b, float64(s)/(1<<30), 'f', 1, 64), " GiB"...)
 }

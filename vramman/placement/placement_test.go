@@ -22,6 +22,14 @@ func on(charge int64, cards ...int) placement.Victim {
 	return v
 }
 
+// each is a need in bytes on each of some cards.
+func each(cards []placement.Card, need placement.Need, of []int) (bytes []int64) {
+	for _, c := range of {
+		bytes = append(bytes, need.On(cards[c].Card))
+	}
+	return bytes
+}
+
 func TestNeedOn(t *testing.T) {
 	c := ledger.Card{Total: 1001, Budget: 900}
 	for _, x := range []struct {
@@ -77,12 +85,48 @@ func TestPlace(t *testing.T) {
 		{"nor when the preferred card needs both", []placement.Card{card(10), card(10)}, []placement.Victim{on(3, 0), {Cards: []int{0, 1}, Charges: []int64{4, 6}}}, 6, 1, []int{0, 1}, []int{1}, []int{1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := placement.Request{Need: placement.Need{Bytes: c.need}, Degree: c.degree, Cards: c.usable}
+			r := placement.Request{Need: each(c.cards, placement.Need{Bytes: c.need}, c.usable), Degree: c.degree, Cards: c.usable}
 			got, ok := placement.Place(c.cards, c.victims, r)
 			if ok != (c.want != nil) {
 				t.Fatalf("placed: %v, want cards %v", ok, c.want)
 			}
 			if !slices.Equal(got.Cards, c.want) || !slices.Equal(got.Victims, c.cost) {
+				t.Errorf("cards %v at the cost of %v, want %v and %v", got.Cards, got.Victims, c.want, c.cost)
+			}
+		})
+	}
+}
+
+// A set of several cards is of one class.
+func TestSetsAreAlike(t *testing.T) {
+	of := func(class int, charged int64) placement.Card {
+		c := card(charged)
+		c.Class = class
+		return c
+	}
+	for _, c := range []struct {
+		name    string
+		cards   []placement.Card
+		victims []placement.Victim
+		degree  int
+		mixed   bool
+		want    []int // cards; nil: no place
+		cost    []int
+	}{
+		{"not one of each kind", []placement.Card{of(1, 0), of(2, 0)}, nil, 2, false, nil, nil},
+		{"but for one that may mix", []placement.Card{of(1, 0), of(2, 0)}, nil, 2, true, []int{0, 1}, nil},
+		{"the kind that has enough", []placement.Card{of(1, 0), of(2, 0), of(2, 0)}, nil, 2, false, []int{1, 2}, nil},
+		{"of two that have, the one preferred", []placement.Card{of(2, 0), of(1, 0), of(1, 0), of(2, 0)}, nil, 2, false, []int{0, 3}, nil},
+		{"the preferred card is what counts, whether it fits or not", []placement.Card{of(2, 9), of(1, 0), of(1, 0), of(2, 0), of(2, 0)}, nil, 2, false, []int{3, 4}, nil},
+		{"a single card is of any kind", []placement.Card{of(1, 9), of(2, 0), of(1, 0)}, nil, 1, false, []int{1}, nil},
+		{"the kind whose victim comes first", []placement.Card{of(1, 0), of(1, 10), of(2, 0), of(2, 10)}, []placement.Victim{on(10, 3), on(10, 1)}, 2, false, []int{2, 3}, []int{0}},
+		{"nobody goes for another kind", []placement.Card{of(1, 0), of(1, 10), of(2, 10), of(2, 10)}, []placement.Victim{on(10, 2), on(10, 1)}, 2, false, []int{0, 1}, []int{1}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := placement.Request{Degree: c.degree, Cards: upTo(len(c.cards)), Mixed: c.mixed}
+			r.Need = each(c.cards, placement.Need{Bytes: 5}, r.Cards)
+			got, ok := placement.Place(c.cards, c.victims, r)
+			if ok != (c.want != nil) || !slices.Equal(got.Cards, c.want) || !slices.Equal(got.Victims, c.cost) {
 				t.Errorf("cards %v at the cost of %v, want %v and %v", got.Cards, got.Victims, c.want, c.cost)
 			}
 		})
@@ -96,7 +140,7 @@ func TestRoomMayBeNegative(t *testing.T) {
 	}
 	// Freeing 9 gives 6 of room, not 9.
 	for need, want := range map[int64]bool{6: true, 7: false} {
-		_, ok := placement.Place([]placement.Card{c}, []placement.Victim{on(9, 0)}, placement.Request{Need: placement.Need{Bytes: need}, Degree: 1, Cards: []int{0}})
+		_, ok := placement.Place([]placement.Card{c}, []placement.Victim{on(9, 0)}, placement.Request{Need: []int64{need}, Degree: 1, Cards: []int{0}})
 		if ok != want {
 			t.Errorf("a need of %d is placed: %v, want %v", need, ok, want)
 		}
@@ -118,7 +162,7 @@ func TestNeedOfEachCard(t *testing.T) {
 		{"more than half", placement.Need{Share: 0.6}, nil},
 		{"the whole budget of each", placement.Need{}, nil},
 	} {
-		got, _ := placement.Place(cards, nil, placement.Request{Need: c.need, Degree: 2, Cards: []int{0, 1}})
+		got, _ := placement.Place(cards, nil, placement.Request{Need: each(cards, c.need, []int{0, 1}), Degree: 2, Cards: []int{0, 1}})
 		if !slices.Equal(got.Cards, c.want) {
 			t.Errorf("%s: cards %v, want %v", c.name, got.Cards, c.want)
 		}

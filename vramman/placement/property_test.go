@@ -28,6 +28,7 @@ func randomWorld(rng *rand.Rand) world {
 		if rng.IntN(3) == 0 {
 			c.Foreign = rng.Int64N(total)
 		}
+		c.Class = rng.IntN(3)
 		if rng.IntN(3) == 0 {
 			c.Charged = rng.Int64N(12) // by those who do not go
 		}
@@ -43,27 +44,73 @@ func randomWorld(rng *rand.Rand) world {
 		w.victims = append(w.victims, v)
 	}
 	w.request.Cards = rng.Perm(len(w.cards))[:1+rng.IntN(len(w.cards))]
-	w.request.Degree = 1 + rng.IntN(3)
+	w.request.Degree, w.request.Mixed = 1+rng.IntN(3), rng.IntN(4) == 0
+	var need placement.Need
 	switch rng.IntN(4) {
 	case 0: // the whole budget
 	case 1:
-		w.request.Need.Share = float64(1+rng.IntN(10)) / 10
+		need.Share = float64(1+rng.IntN(10)) / 10
 	default:
-		w.request.Need.Bytes = 1 + rng.Int64N(20)
+		need.Bytes = 1 + rng.Int64N(20)
 	}
+	w.request.Need = each(w.cards, need, w.request.Cards)
 	return w
 }
 
-// fits says whether some Degree of the request's cards have room once exactly
-// these victims are gone. It is written apart from the code under test.
+// fits says whether some Degree of the request's cards, of one class if it must be,
+// have room once exactly these victims are gone. It is written apart from the code
+// under test.
 func (w *world) fits(gone []int) bool {
-	n := 0
+	of := make(map[int]int) // class → cards
 	for _, c := range w.request.Cards {
 		if w.cardFits(c, gone) {
-			n++
+			of[w.classOf(c)]++
 		}
 	}
-	return n >= w.request.Degree
+	for _, n := range of {
+		if n >= w.request.Degree {
+			return true
+		}
+	}
+	return false
+}
+
+// classOf is a card's class as far as the request minds it.
+func (w *world) classOf(c int) int {
+	if w.request.Mixed || w.request.Degree == 1 {
+		return 0
+	}
+	return w.cards[c].Class
+}
+
+// preferred is the class of the answer, of those that fit the one whose card comes
+// first in the request.
+func (w *world) preferred(gone []int) int {
+	for _, first := range w.request.Cards {
+		n := 0
+		for _, c := range w.request.Cards {
+			if w.classOf(c) == w.classOf(first) && w.cardFits(c, gone) {
+				n++
+			}
+		}
+		if n >= w.request.Degree {
+			return w.classOf(first)
+		}
+	}
+	return -1
+}
+
+// first is the cards of the answer: of the preferred class, those first that need
+// nobody gone, in the order of the request.
+func (w *world) first(gone []int) (cards []int) {
+	for _, without := range [][]int{nil, gone} {
+		for _, c := range w.request.Cards {
+			if len(cards) < w.request.Degree && w.classOf(c) == w.preferred(gone) && w.cardFits(c, without) && !slices.Contains(cards, c) {
+				cards = append(cards, c)
+			}
+		}
+	}
+	return cards
 }
 
 func (w *world) cardFits(c int, gone []int) bool {
@@ -76,7 +123,7 @@ func (w *world) cardFits(c int, gone []int) bool {
 			}
 		}
 	}
-	need := w.request.Need.On(card.Card)
+	need := w.request.Need[slices.Index(w.request.Cards, c)]
 	return charged+need <= card.Budget && charged+card.Foreign+need <= card.Total
 }
 
@@ -117,6 +164,12 @@ func (w *world) fault(c placement.Choice, ok bool) string {
 		if !w.cardFits(card, c.Victims) {
 			return fmt.Sprintf("card %d has no room", card)
 		}
+		if want := w.preferred(c.Victims); w.classOf(card) != want {
+			return fmt.Sprintf("card %d is of class %d, want %d", card, w.cards[card].Class, want)
+		}
+	}
+	if want := w.first(c.Victims); !slices.Equal(c.Cards, want) {
+		return fmt.Sprintf("cards %v, want %v", c.Cards, want)
 	}
 	for _, v := range c.Victims {
 		rest := without(c.Victims, v)
@@ -171,7 +224,7 @@ func (w *world) check(t *testing.T) {
 
 func (w *world) clone() world {
 	c := world{cards: slices.Clone(w.cards), request: w.request}
-	c.request.Cards = slices.Clone(w.request.Cards)
+	c.request.Cards, c.request.Need = slices.Clone(w.request.Cards), slices.Clone(w.request.Need)
 	for _, v := range w.victims {
 		c.victims = append(c.victims, placement.Victim{Instance: v.Instance, Cards: slices.Clone(v.Cards), Charges: slices.Clone(v.Charges)})
 	}

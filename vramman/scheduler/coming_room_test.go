@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/vllm-gateway/vllm-gateway/vramman/ledger"
-	"github.com/vllm-gateway/vllm-gateway/vramman/placement"
 	"github.com/vllm-gateway/vllm-gateway/vramman/scheduler"
 )
 
@@ -21,7 +20,7 @@ func TestNobodyIsEvictedBesideRoomThatIsComing(t *testing.T) {
 			{ID: "old", Model: "x", Phase: scheduler.Draining, Cards: []int{0}, Charges: []int64{8}},
 			{ID: "idle", Model: "y", Phase: scheduler.Ready, Cards: []int{1}, Charges: []int64{8}},
 		},
-		Demands: []scheduler.Demand{{Model: "z", Since: now, Degree: 1, Cards: []int{0, 1}, Need: placement.Need{Bytes: 8}}},
+		Demands: []scheduler.Demand{{Model: "z", Since: now, Degree: 1, Cards: []int{0, 1}, Need: []int64{8, 8}}},
 	}
 	first := scheduler.Decide(&s)
 	t.Logf("%+v", first.Decisions)

@@ -78,7 +78,8 @@ func TestStart(t *testing.T) {
 		{"a need of the whole budget", func() *scheduler.State {
 			s := room(24)
 			s.Cards[0].Budget = 20 * gib
-			wants(s, "m", 0, 1, 0).Need = placement.Need{}
+			wants(s, "m", 0, 1, 0)
+			within(s, []int{0}, placement.Need{})
 			return s
 		}, []string{"start m on [0]"}},
 	} {
@@ -284,7 +285,7 @@ func TestRefuse(t *testing.T) {
 		}, "wait m"},
 		{"a pool's own cards only", func() *scheduler.State {
 			s := room(24, 8)
-			wants(s, "m", 20, 1, 0).Cards = []int{1}
+			only(wants(s, "m", 20, 1, 0), 1)
 			return s
 		}, "refuse m"},
 	} {
@@ -318,6 +319,7 @@ func TestNext(t *testing.T) {
 func TestKindString(t *testing.T) {
 	for k, want := range map[scheduler.Kind]string{
 		scheduler.Start: "start", scheduler.Stop: "stop", scheduler.Drain: "drain", scheduler.Wait: "wait", scheduler.Refuse: "refuse",
+		scheduler.Sleep: "sleep", scheduler.Wake: "wake",
 	} {
 		if k.String() != want {
 			t.Errorf("%d is %q, want %q", int(k), k, want)

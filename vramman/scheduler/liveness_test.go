@@ -32,12 +32,15 @@ func forToyWorlds(t *testing.T, n int, check func(t *testing.T, seed uint64)) {
 func TestEveryDemandGetsItsTurn(t *testing.T) {
 	for name, rests := range map[string]bool{"always busy": false, "idle at times": true} {
 		t.Run(name, func(t *testing.T) {
-			granted := 0
+			granted, woken := 0, 0
 			forToyWorlds(t, 120, func(t *testing.T, seed uint64) {
 				w := toyWorldOf(t, seed, rests)
 				w.run(15 * time.Minute)
-				granted += w.granted
+				granted, woken = granted+w.granted, woken+w.woken
 			})
+			if rests && woken < 100 {
+				t.Errorf("only %d instances were woken in all worlds", woken)
+			}
 			if granted < 400 {
 				t.Errorf("only %d turns came in all worlds", granted)
 			}
@@ -116,7 +119,7 @@ func TestYouthOfWhoeverLeavesChangesNothing(t *testing.T) {
 	with(s, "busy", 10, []int{0}, busy)
 	with(s, "old", 10, []int{1}, phase(scheduler.Stopping))
 	wants(s, "m", 8, 1, s.MaxWaitForTurn)
-	wants(s, "q", 16, 1, s.MaxWaitForTurn).Cards = []int{0}
+	only(wants(s, "q", 16, 1, s.MaxWaitForTurn), 0)
 	plan := scheduler.Decide(s)
 	then := clone(s)
 	then.Now = then.Now.Add(time.Minute)

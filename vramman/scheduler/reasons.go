@@ -2,8 +2,7 @@ package scheduler
 
 import (
 	"fmt"
-	"math"
-	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/vllm-gateway/vllm-gateway/vramman/ledger"
@@ -11,22 +10,40 @@ import (
 
 // This file puts decisions into words.
 
-// explain says for each card why a demand cannot have room on it.
-func (d *decider) explain(q *Demand) string {
+// explainCards is of how many cards a reason gives the account: a line is read
+// by people, and the candidates tell of all of them.
+const explainCards = 4
+
+// explain says for each card why an aim cannot have room on it.
+func (d *decider) explain(a *aim) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s needs", q.Model)
-	if q.Degree > 1 {
-		fmt.Fprintf(&b, " %d cards with", q.Degree)
+	if len(a.cards) < a.degree {
+		return d.tooFew(a)
 	}
-	fmt.Fprintf(&b, " %v", d.need(q, q.Cards[0]))
-	if q.Degree > 1 {
+	verb := "needs"
+	if a.wakes != nobody {
+		verb = "needs, to be woken,"
+	}
+	fmt.Fprintf(&b, "%s %s", a.Model, verb)
+	if a.degree > 1 {
+		fmt.Fprintf(&b, " %s with", d.several(a))
+	}
+	fmt.Fprintf(&b, " %v", a.on(a.cards[0]))
+	if a.degree > 1 {
 		b.WriteString(" each")
 	}
-	fmt.Fprintf(&b, " in pool %s", q.Pool)
-	for _, card := range q.Cards {
+	fmt.Fprintf(&b, " in pool %s", a.Pool)
+	if a.rejects() {
+		b.WriteString(", and is set to be refused rather than wait")
+	}
+	for k, card := range a.cards {
+		if k == explainCards && len(a.cards) > explainCards+1 {
+			fmt.Fprintf(&b, "; and %d more cards", len(a.cards)-k)
+			break
+		}
 		c := &d.cards[card]
 		fmt.Fprintf(&b, "; %s: %v of room", c.UUID, ledger.Size(c.Room()))
-		if need := d.need(q, card); need != d.need(q, q.Cards[0]) { // a share of a card of another size
+		if need := a.on(card); need != a.on(a.cards[0]) { // a share of a card of another size
 			fmt.Fprintf(&b, " for %v", need)
 		}
 		fmt.Fprintf(&b, " (%s)", d.account(card))
@@ -34,26 +51,19 @@ func (d *decider) explain(q *Demand) string {
 	return b.String()
 }
 
-// summarize says how much a demand needs, and how much any card could offer it
-// once everything that may go has gone.
-func (d *decider) summarize(q *Demand) string {
-	most := int64(math.MinInt64)
-	for _, card := range q.Cards {
-		room := d.cards[card].Room()
-		for n := range d.Instances {
-			i := &d.Instances[n]
-			if k := slices.Index(i.Cards, card); k >= 0 && !d.taken[n] && d.outlook(q, i) != never {
-				room += i.Charges[k]
-			}
+// tooFew says that there are not as many cards as a demand wants.
+func (d *decider) tooFew(a *aim) string {
+	return fmt.Sprintf("%s wants %d cards, pool %s has %d that are there", a.Model, a.degree, a.Pool, len(a.cards))
+}
+
+// several counts the cards that an aim takes at once.
+func (d *decider) several(a *aim) string {
+	for _, c := range a.cards {
+		if a.wakes == nobody && d.cards[c].Class != d.cards[a.cards[0]].Class {
+			return fmt.Sprintf("%d cards of one kind", a.degree)
 		}
-		most = max(most, room)
 	}
-	cards := "a card"
-	if q.Degree > 1 {
-		cards = fmt.Sprintf("each of %d cards", q.Degree)
-	}
-	return fmt.Sprintf("%s needs %v on %s of pool %s; of its %d cards, the one with the most to offer could give %v",
-		q.Model, d.need(q, q.Cards[0]), cards, q.Pool, len(q.Cards), ledger.Size(max(0, most)))
+	return fmt.Sprintf("%d cards", a.degree)
 }
 
 // account is a card's account in words.
@@ -66,13 +76,22 @@ func (d *decider) account(card int) string {
 	if c.Foreign > 0 {
 		s += fmt.Sprintf(", %v used by other programs", ledger.Size(c.Foreign))
 	}
-	for n := range d.Instances {
-		i := &d.Instances[n]
-		if k := slices.Index(i.Cards, card); k >= 0 && !d.taken[n] {
-			s += fmt.Sprintf(", %s holds %v (%s)", i.ID, ledger.Size(i.Charges[k]), d.doing(i))
+	for _, n := range d.charged(card) {
+		if !d.taken[n] {
+			s += string(d.holding([]byte(", "), n, card))
 		}
 	}
+	if d.kept[card] != "" {
+		s += ", kept for " + d.kept[card]
+	}
 	return s
+}
+
+// holding appends how much of a card an instance holds.
+func (d *decider) holding(b []byte, n, card int) []byte {
+	i := &d.Instances[n]
+	b = i.chargeOn(card).Append(append(append(b, i.ID...), " holds "...))
+	return append(append(append(b, " ("...), d.doing(i)...), ')')
 }
 
 // doing is what an instance is at, in words.
@@ -89,11 +108,63 @@ func (d *decider) doing(i *Instance) string {
 	case i.AlwaysOn:
 		return "always on"
 	case i.Leases > 0:
-		return fmt.Sprintf("busy with %d", i.Leases)
+		return "busy with " + strconv.Itoa(i.Leases)
+	case i.Tickets > 0 && i.Phase == Asleep:
+		return fmt.Sprintf("asleep, %s", waiting(i.Tickets))
 	case i.Tickets > 0:
-		return fmt.Sprintf("%d requests waiting", i.Tickets)
+		return waiting(i.Tickets)
+	case i.Phase == Asleep:
+		return "asleep"
 	}
 	return "idle"
+}
+
+func waiting(requests int) string {
+	if requests == 1 {
+		return "1 request waiting"
+	}
+	return fmt.Sprintf("%d requests waiting", requests)
+}
+
+// depth says how many requests wait for a demand.
+func (q *Demand) depth() string {
+	switch q.Waiting {
+	case 0:
+		return ""
+	case 1:
+		return "; 1 request waits"
+	}
+	return fmt.Sprintf("; %d requests wait", q.Waiting)
+}
+
+// needs says what an aim takes on each card, the first of these for all.
+func (d *decider) needs(a *aim, cards []int) string {
+	if a.wakes != nobody {
+		return fmt.Sprintf("%v more per card, to wake it,", a.on(cards[0]))
+	}
+	return fmt.Sprintf("%v per card", a.on(cards[0]))
+}
+
+// evicted says why a victim goes, and what that frees.
+func (d *decider) evicted(v victim) string {
+	i := &d.Instances[v.n]
+	how := "frees"
+	if v.sleep {
+		how = "sleeps and frees"
+	}
+	return fmt.Sprintf("%s (%s, %s %v per card)", i.ID, d.Policy.Why(i, d.Now), how, ledger.Size(d.frees(v, i.Cards[0])))
+}
+
+// waitsFor says for whom and what a choice waits.
+func (d *decider) waitsFor(a *aim, p prospect) string {
+	var names []string
+	for _, n := range p.others {
+		i := &d.Instances[n]
+		names = append(names, fmt.Sprintf("%s (%s)", i.ID, d.doing(i)))
+	}
+	concerned := d.concerned(p)
+	names = append(append(names, d.heldGates(concerned)...), d.keptFor(concerned)...)
+	return fmt.Sprintf("%s on %s, waiting for %s", d.needs(a, p.choice.Cards), d.names(p.choice.Cards), join(names))
 }
 
 func (d *decider) names(cards []int) string {
@@ -112,9 +183,7 @@ func (d *decider) rooms(cards []int) string {
 	return join(s)
 }
 
-// holders says who holds the gates of cards that are not free.
-func (d *decider) holders(cards []int) string { return join(d.heldGates(cards)) }
-
+// heldGates says who holds the gates of cards that are not free.
 func (d *decider) heldGates(cards []int) (s []string) {
 	for _, c := range cards {
 		if d.gates[c] != "" {

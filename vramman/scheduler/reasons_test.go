@@ -124,7 +124,8 @@ func TestReasons(t *testing.T) {
 func TestReasonNamesTheNeedOfEachCard(t *testing.T) {
 	s := room(24, 80)
 	s.Cards[0].Foreign, s.Cards[1].Foreign = 20*gib, 50*gib
-	wants(s, "m", 0, 1, 0).Need = placement.Need{Share: 0.5}
+	wants(s, "m", 0, 1, 0)
+	within(s, []int{0, 1}, placement.Need{Share: 0.5})
 	reason := scheduler.Decide(s).Decisions[0].Reason
 	for _, w := range []string{"12.0 GiB", "4.0 GiB of room", "30.0 GiB of room for 40.0 GiB"} {
 		if !strings.Contains(reason, w) {
@@ -138,7 +139,7 @@ func TestReasonNamesWhatHoldsAnIdleInstance(t *testing.T) {
 	s := room(24, 24)
 	s.Cards[1].Gate = "start other-1"
 	with(s, "wide", 20, []int{0, 1})
-	wants(s, "m", 20, 1, 0).Cards = []int{0}
+	only(wants(s, "m", 20, 1, 0), 0)
 	if reason := scheduler.Decide(s).Decisions[0].Reason; !strings.Contains(reason, "GPU-1 (start other-1)") {
 		t.Errorf("%q does not name the gate", reason)
 	}
@@ -146,8 +147,8 @@ func TestReasonNamesWhatHoldsAnIdleInstance(t *testing.T) {
 	with(s, "a", 18, []int{1}, busy)
 	with(s, "wide", 10, []int{0, 1})
 	with(s, "on", 14, []int{0}, alwaysOn)
-	wants(s, "big", 20, 1, 6*time.Minute).Cards = []int{1}
-	wants(s, "m", 8, 1, 0).Cards = []int{0}
+	only(wants(s, "big", 20, 1, 6*time.Minute), 1)
+	only(wants(s, "m", 8, 1, 0), 0)
 	p := decisions(t, s, "drain a for big", "wait big", "wait m")
 	if reason := p.Decisions[2].Reason; !strings.Contains(reason, "wide (idle)") || !strings.Contains(reason, "GPU-1 is kept for big") {
 		t.Errorf("%q does not say for whom the card is kept", reason)

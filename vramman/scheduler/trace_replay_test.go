@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/vllm-gateway/vllm-gateway/vramman/ledger"
-	"github.com/vllm-gateway/vllm-gateway/vramman/placement"
 	"github.com/vllm-gateway/vllm-gateway/vramman/scheduler"
 )
 
@@ -101,7 +100,7 @@ func replay(t *testing.T, tr *trace, policy scheduler.Policy) (r replayed) {
 				i.LoadTime, i.Likelihood = usage.LoadTime(i.Model), usage.Likelihood(i.Model)
 			}
 			s.Demands = []scheduler.Demand{{
-				Model: m.name, Since: s.Now, Need: placement.Need{Bytes: m.size}, Degree: 1, Cards: all,
+				Model: m.name, Since: s.Now, Need: slices.Repeat([]int64{m.size}, len(all)), Degree: 1, Cards: all,
 			}}
 			plan := scheduler.Decide(&s)
 			d := plan.Decisions[0]
@@ -109,7 +108,7 @@ func replay(t *testing.T, tr *trace, policy scheduler.Policy) (r replayed) {
 				t.Fatalf("%s: %q", tr.kind, allWords(plan))
 			}
 			s.Instances = slices.DeleteFunc(s.Instances, func(i scheduler.Instance) bool {
-				gone := slices.Contains(d.Victims, i.ID)
+				gone := slices.Contains(d.Victims, scheduler.Victim{Instance: i.ID})
 				if gone {
 					s.Cards[i.Cards[0]].Charged -= i.Charges[0]
 				}

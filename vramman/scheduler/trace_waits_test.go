@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vllm-gateway/vllm-gateway/vramman/placement"
 	"github.com/vllm-gateway/vllm-gateway/vramman/scheduler"
 )
 
@@ -163,7 +162,7 @@ func (w *waitsWorld) snapshot() *scheduler.State {
 	for _, m := range w.models {
 		if !m.since.IsZero() {
 			s.Demands = append(s.Demands, scheduler.Demand{
-				Model: m.name, Since: m.since, Need: placement.Need{Bytes: m.size}, Degree: 1, Cards: w.all,
+				Model: m.name, Since: m.since, Need: slices.Repeat([]int64{m.size}, len(w.all)), Degree: 1, Cards: w.all,
 			})
 		}
 	}
@@ -187,8 +186,8 @@ func (w *waitsWorld) carryOut(d scheduler.Decision) bool {
 		}}
 		m.instance, m.since = i, time.Time{}
 		w.hold(d.Gates, "start "+m.name)
-		for _, id := range d.Victims {
-			v := w.find(id)
+		for _, victim := range d.Victims {
+			v := w.find(victim.Instance)
 			v.then = i
 			w.stop(v)
 		}

@@ -175,9 +175,8 @@ func TestCardsKeptForATurn(t *testing.T) {
 		with(s, "a", 18, []int{0}, busy, used(time.Second))
 		with(s, "wide", 10, []int{0, 1})
 		with(s, "on", 14, []int{1}, alwaysOn)
-		d := wants(s, "big", 20, 1, turn)
-		d.Cards = []int{0}
-		wants(s, "small", 8, 1, 0).Cards = []int{1}
+		only(wants(s, "big", 20, 1, turn), 0)
+		only(wants(s, "small", 8, 1, 0), 1)
 		decisions(t, s, "drain a for big", "wait big", "wait small")
 	})
 	t.Run("room that waits for a gate is kept too", func(t *testing.T) {

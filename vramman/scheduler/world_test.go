@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vllm-gateway/vllm-gateway/vramman/placement"
 	"github.com/vllm-gateway/vllm-gateway/vramman/scheduler"
 )
 
@@ -28,6 +27,11 @@ type toyModel struct {
 	work     time.Duration // how long a request takes; 0: for ever, until drained
 	rest     time.Duration // from the end of a request to the next; 0: none comes
 	begins   time.Duration // when its first request comes
+	conflict scheduler.Conflict
+	gentle   bool          // it is wanted from when it begins, without a request
+	resting  int64         // per card, asleep, bytes; below 0: it cannot sleep
+	host     int64         // the host's memory that it takes asleep, bytes
+	waking   time.Duration // how long it takes to wake
 
 	busyUntil, nextAt time.Time // of its requests; zero: not
 
@@ -38,6 +42,7 @@ type toyModel struct {
 
 	load   *toyLoad
 	serves *toyInstance
+	sleeps *toyInstance // asleep, or on its way there
 }
 
 // toyLoad is a start that was granted.
@@ -46,8 +51,9 @@ type toyLoad struct {
 	since   time.Time
 	cards   []int
 	gates   []int
-	victims int // not gone yet
+	victims int // that have not made room yet
 	ready   time.Time
+	wakes   *toyInstance // nil: a new one is started
 }
 
 // toyInstance is an instance with its timers.
@@ -57,7 +63,7 @@ type toyInstance struct {
 	load    *toyLoad // the start it is a victim of, or that makes it
 	drainBy time.Time
 	goneAt  time.Time
-	gates   bool // its stop holds the gates of its cards
+	gates   bool // its stop, or its way to sleep, holds the gates of its cards
 }
 
 type toyWorld struct {
@@ -69,7 +75,8 @@ type toyWorld struct {
 	loads     []*toyLoad
 	patience  time.Duration // MaxWaitForTurn
 	drain     time.Duration // drain deadline
-	stopping  time.Duration // how long a stop takes
+	stopping  time.Duration // how long a stop takes, or to go to sleep
+	host      int64         // memory for those who sleep, bytes
 	settings  scheduler.Instance
 	policy    scheduler.Policy
 	usage     scheduler.Usage
@@ -80,6 +87,7 @@ type toyWorld struct {
 	trace     []string
 	asked     int
 	granted   int
+	woken     int
 }
 
 // toyWorldOf makes the world of a seed. With rests, models rest between
@@ -101,14 +109,26 @@ func toyWorldOf(t *testing.T, seed uint64, rests bool) *toyWorld {
 	if rng.IntN(3) == 0 {
 		w.settings.IdleTimeout = 50 * second
 	}
+	for n := range w.cards {
+		if rng.IntN(4) == 0 {
+			w.cards[n].Class = 1
+		}
+	}
+	w.host = []int64{0, 10, 1000}[rng.IntN(3)] * gib
 	for n := range 2 + rng.IntN(5) {
 		m := &toyModel{
 			name: fmt.Sprintf("m%d", n), need: (4 + rng.Int64N(17)) * gib, degree: 1 + rng.IntN(len(sizes))*rng.IntN(2),
 			loading: time.Duration(3+rng.IntN(15)) * second, begins: time.Duration(rng.IntN(120)) * second,
-			alwaysOn: rng.IntN(12) == 0,
+			alwaysOn: rng.IntN(12) == 0, gentle: rng.IntN(12) == 0, resting: -1, waking: time.Duration(1+rng.IntN(3)) * second,
+		}
+		if rng.IntN(3) > 0 {
+			m.resting, m.host = (1+rng.Int64N(3))*gib, (1+rng.Int64N(8))*gib
+		}
+		if rng.IntN(6) == 0 {
+			m.conflict = scheduler.Conflict(1 + rng.IntN(2))
 		}
 		switch {
-		case rng.IntN(4) > 0:
+		case rests && rng.IntN(2) == 0, !rests && rng.IntN(4) > 0:
 		case rests:
 			m.work, m.rest = time.Duration(1+rng.IntN(30))*second, time.Duration(1+rng.IntN(60))*second
 		default:
@@ -128,9 +148,16 @@ func (w *toyWorld) settle() {
 			i.Phase, i.ReadySince, i.LastUsed = scheduler.Ready, w.now, w.now
 			w.freeGates(i.load.gates)
 			w.loads = slices.DeleteFunc(w.loads, func(l *toyLoad) bool { return l == i.load })
+			woken := i.load.wakes != nil
 			i.load, i.model.load, i.model.serves = nil, nil, i
-			w.usage.Loaded(i.Model, i.model.loading)
-			w.request(i.model) // who asked for it
+			if !woken {
+				w.usage.Loaded(i.Model, i.model.loading)
+			}
+			if !i.model.gentle || !i.model.nextAt.IsZero() {
+				w.request(i.model) // who asked for it
+			}
+		case i.Phase == scheduler.Asleep && !i.goneAt.IsZero() && !w.now.Before(i.goneAt):
+			w.fellAsleep(i)
 		case i.Phase == scheduler.Stopping && !w.now.Before(i.goneAt):
 			for k, c := range i.Cards {
 				w.cards[c].Charged -= i.Charges[k]
@@ -182,7 +209,7 @@ func (w *toyWorld) ask(m *toyModel) {
 	case !m.demand && m.load == nil:
 		m.demand, m.since, m.ahead = true, w.now, len(w.loads)
 		for _, o := range w.models {
-			if o != m && o.demand {
+			if o != m && o.demand && !o.gentle {
 				m.ahead++
 				if o.since.Equal(w.now) {
 					o.ahead++ // neither was first
@@ -220,16 +247,24 @@ func (w *toyWorld) holdGates(cards []int, who string) {
 
 // startServer charges a load's cards, which must have the room.
 func (w *toyWorld) startServer(l *toyLoad) {
+	if l.wakes != nil {
+		w.wakeServer(l)
+		return
+	}
 	m := l.model
 	w.serial++
 	i := &toyInstance{Instance: w.settings, model: m, load: l}
 	i.ID, i.Model, i.Phase, i.Cards, i.DemandSince, i.AlwaysOn = fmt.Sprintf("%s-%d", m.name, w.serial), m.name, scheduler.Starting, l.cards, l.since, m.alwaysOn
+	i.HostBytes = m.host
 	for _, c := range l.cards {
 		i.Charges = append(i.Charges, m.need)
 		if w.cards[c].Room(w.cards[c].Charged) < m.need {
 			w.t.Fatalf("%v: %s starts on card %d, which has no room", w.now.Sub(start), m.name, c)
 		}
 		w.cards[c].Charged += m.need
+		if m.resting >= 0 {
+			i.Resting = append(i.Resting, min(m.resting, m.need))
+		}
 	}
 	l.ready = w.now.Add(m.loading)
 	w.instances = append(w.instances, i)
@@ -237,18 +272,26 @@ func (w *toyWorld) startServer(l *toyLoad) {
 }
 
 func (w *toyWorld) snapshot() *scheduler.State {
-	s := &scheduler.State{Now: w.now, Cards: slices.Clone(w.cards), MaxWaitForTurn: w.patience, Policy: w.policy}
+	s := &scheduler.State{Now: w.now, Cards: slices.Clone(w.cards), MaxWaitForTurn: w.patience, Policy: w.policy, HostRoom: w.hostRoom()}
 	for _, i := range w.instances {
+		if m := i.model; i.Phase == scheduler.Asleep {
+			i.Tickets = 0
+			if !m.gentle && (m.demand || m.load != nil) {
+				i.Tickets = 1
+			}
+		}
 		i.LoadTime, i.Likelihood = w.usage.LoadTime(i.Model), w.usage.Likelihood(i.Model)
 		s.Instances = append(s.Instances, i.Instance)
 	}
 	for _, m := range w.models {
-		if m.demand {
-			d := wants(s, m.name, 0, m.degree, 0)
-			d.Since, d.Need, d.AlwaysOn = m.since, placement.Need{Bytes: m.need}, m.alwaysOn
+		if m.demand && (m.sleeps == nil || m.sleeps.goneAt.IsZero()) { // who falls asleep cannot be woken yet
+			d := wants(s, m.name, m.need/gib, m.degree, 0)
+			d.Since, d.AlwaysOn, d.Conflict, d.Gentle = m.since, m.alwaysOn, m.conflict, m.gentle
+			if m.sleeps != nil {
+				d.Asleep = m.sleeps.ID
+			}
 		}
 	}
-	slices.SortStableFunc(s.Demands, func(a, b scheduler.Demand) int { return a.Since.Compare(b.Since) })
 	return s
 }
 
@@ -279,14 +322,24 @@ func (w *toyWorld) carryOut(d scheduler.Decision) {
 	switch d.Kind {
 	case scheduler.Wait:
 		return
-	case scheduler.Start:
+	case scheduler.Start, scheduler.Wake:
 		m := model()
 		l := &toyLoad{model: m, since: m.since, cards: d.Cards, gates: d.Gates, victims: len(d.Victims)}
 		w.holdGates(d.Gates, "start "+m.name)
-		for _, id := range d.Victims {
-			v := find(id)
+		if d.Kind == scheduler.Wake {
+			l.wakes = find(d.Instance)
+			w.woken++
+		} else if m.sleeps != nil {
+			w.t.Fatalf("%s starts while %s sleeps", m.name, m.sleeps.ID)
+		}
+		for _, victim := range d.Victims {
+			v := find(victim.Instance)
 			v.load = l
-			w.stop(v)
+			if victim.Sleep {
+				w.sleep(v)
+			} else {
+				w.stop(v)
+			}
 		}
 		w.turnCame(m)
 		m.load, m.demand = l, false
@@ -299,6 +352,11 @@ func (w *toyWorld) carryOut(d scheduler.Decision) {
 		w.holdGates(d.Gates, "stop "+i.ID)
 		i.gates = true
 		w.stop(i)
+	case scheduler.Sleep:
+		i := find(d.Instance)
+		w.holdGates(d.Gates, "sleep "+i.ID)
+		i.gates = true
+		w.sleep(i)
 	case scheduler.Drain:
 		i := find(d.Instance)
 		if i.Phase == scheduler.Ready { // two demands may want it gone
@@ -323,6 +381,9 @@ func (w *toyWorld) again(m *toyModel) {
 
 func (w *toyWorld) stop(i *toyInstance) {
 	i.Phase, i.Leases, i.Tickets, i.goneAt = scheduler.Stopping, 0, 0, w.now.Add(w.stopping)
+	if i.model.sleeps == i {
+		i.model.sleeps = nil
+	}
 	if i.model.serves == i {
 		i.model.serves = nil
 		w.again(i.model)
@@ -333,6 +394,9 @@ func (w *toyWorld) stop(i *toyInstance) {
 // that of each that came before it.
 func (w *toyWorld) turnCame(m *toyModel) {
 	w.granted++
+	if m.conflict != scheduler.Evict || m.gentle {
+		return // it has no turn
+	}
 	var loading time.Duration
 	for _, o := range w.models {
 		loading = max(loading, o.loading)

@@ -1,127 +1,170 @@
 package admission_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/vllm-gateway/vllm-gateway/vramman/admission"
 )
 
-func newQueue(slots, waiting int) *admission.Queue {
-	q := new(admission.Queue)
-	q.SetLimits(slots, waiting)
-	return q
+// door is a queue and those who have a slot of it, in the order of their turns.
+type door struct {
+	*admission.Queue
+	served []*admission.Place
 }
 
-// enter lets n requests in and fails unless each gets the verdict.
-func enter(t *testing.T, q *admission.Queue, n int, want admission.Verdict) []*admission.Place {
+func newDoor(slots, waiting int) *door {
+	q := new(admission.Queue)
+	q.SetLimits(slots, waiting)
+	return &door{Queue: q}
+}
+
+// enter lets a request in and fails unless it gets the verdict.
+func (d *door) enter(t *testing.T, r admission.Request, want admission.Verdict) *admission.Place {
+	t.Helper()
+	p := new(admission.Place)
+	got, lost := d.Enter(p, r)
+	if got != want || lost != nil {
+		t.Fatalf("verdict %d, want %d; lost %v", got, want, lost)
+	}
+	if got == admission.Admitted {
+		d.served = append(d.served, p)
+	}
+	return p
+}
+
+// enterAll lets n requests of nobody in particular in.
+func (d *door) enterAll(t *testing.T, n int, want admission.Verdict) []*admission.Place {
 	t.Helper()
 	places := make([]*admission.Place, n)
 	for i := range places {
-		places[i] = new(admission.Place)
-		if got := q.Enter(places[i]); got != want {
-			t.Fatalf("request %d: verdict %d, want %d", i, got, want)
-		}
+		places[i] = d.enter(t, admission.Request{}, want)
 	}
 	return places
 }
 
-func counts(t *testing.T, q *admission.Queue, serving, waiting int, refused uint64) {
+// next returns whose turn it is.
+func (d *door) next() *admission.Place {
+	p := d.Next()
+	if p != nil {
+		d.served = append(d.served, p)
+	}
+	return p
+}
+
+// leave has whoever was served first leave, and returns whose turn came by it.
+func (d *door) leave(held time.Duration) *admission.Place {
+	d.Leave(d.served[0], held)
+	d.served = d.served[1:]
+	return d.next()
+}
+
+func (d *door) counts(t *testing.T, serving, waiting int, refused uint64) {
 	t.Helper()
-	if q.Serving() != serving || q.Waiting() != waiting || q.Refused() != refused {
-		t.Fatalf("%d served, %d wait, %d refused; want %d, %d, %d", q.Serving(), q.Waiting(), q.Refused(), serving, waiting, refused)
+	if d.Serving() != serving || d.Waiting() != waiting || d.Refused() != refused {
+		t.Fatalf("%d served, %d wait, %d refused; want %d, %d, %d", d.Serving(), d.Waiting(), d.Refused(), serving, waiting, refused)
 	}
 }
 
 func TestZeroQueueAdmitsNobody(t *testing.T) {
-	var q admission.Queue
-	enter(t, &q, 3, admission.Full)
-	counts(t, &q, 0, 0, 3)
-	if q.Next() != nil {
+	d := &door{Queue: new(admission.Queue)}
+	d.enterAll(t, 3, admission.Full)
+	d.counts(t, 0, 0, 3)
+	if d.Next() != nil {
 		t.Error("somebody's turn came")
 	}
-	if _, known := q.TimeToEmpty(); known {
+	if _, known := d.TimeToEmpty(); known {
 		t.Error("the time to empty is known")
 	}
 }
 
 func TestFirstComeFirstServed(t *testing.T) {
-	q := newQueue(2, 3)
-	enter(t, q, 2, admission.Admitted)
-	waiting := enter(t, q, 3, admission.Queued)
-	enter(t, q, 1, admission.Full)
-	counts(t, q, 2, 3, 1)
+	d := newDoor(2, 3)
+	d.enterAll(t, 2, admission.Admitted)
+	var waiting []*admission.Place
+	for n := range 3 {
+		if got := d.PositionFor(admission.Request{}); got != n+1 {
+			t.Errorf("position %d is promised, want %d", got, n+1)
+		}
+		waiting = append(waiting, d.enter(t, admission.Request{}, admission.Queued))
+	}
+	d.enterAll(t, 1, admission.Full)
+	d.counts(t, 2, 3, 1)
 	for n, p := range waiting {
-		if got := q.Position(p); got != n+1 {
+		if got := d.Position(p); got != n+1 {
 			t.Errorf("position %d, want %d", got, n+1)
 		}
 	}
 	for n, p := range waiting {
-		if got := q.Leave(0); got != p {
+		if got := d.leave(0); got != p {
 			t.Fatalf("turn %d is another's", n)
 		}
-		if q.Position(p) != 0 {
-			t.Errorf("a served place has position %d", q.Position(p))
+		if d.Position(p) != 0 {
+			t.Errorf("a served place has position %d", d.Position(p))
 		}
 	}
-	counts(t, q, 2, 0, 1)
+	d.counts(t, 2, 0, 1)
 	for range 2 {
-		if q.Leave(0) != nil {
+		if d.leave(0) != nil {
 			t.Fatal("somebody's turn came who does not wait")
 		}
 	}
-	counts(t, q, 0, 0, 1)
+	d.counts(t, 0, 0, 1)
+	if got := d.PositionFor(admission.Request{}); got != 0 {
+		t.Errorf("position %d is promised where a slot is free", got)
+	}
 }
 
 func TestNobodyOvertakesThroughARaisedLimit(t *testing.T) {
-	q := newQueue(1, 5)
-	enter(t, q, 1, admission.Admitted)
-	waiting := enter(t, q, 2, admission.Queued)
-	q.SetLimits(3, 5) // a slot is free, but others wait for it
-	late := enter(t, q, 1, admission.Queued)[0]
+	d := newDoor(1, 5)
+	d.enterAll(t, 1, admission.Admitted)
+	waiting := d.enterAll(t, 2, admission.Queued)
+	d.SetLimits(3, 5) // a slot is free, but others wait for it
+	late := d.enterAll(t, 1, admission.Queued)[0]
 	for n, want := range append(waiting, nil) {
-		if got := q.Next(); got != want {
+		if got := d.next(); got != want {
 			t.Fatalf("turn %d is another's", n)
 		}
 	}
-	counts(t, q, 3, 1, 0)
-	if q.Leave(0) != late {
+	d.counts(t, 3, 1, 0)
+	if d.leave(0) != late {
 		t.Error("the last did not get its turn")
 	}
 }
 
 func TestLoweredLimitsTakeNothingAway(t *testing.T) {
-	q := newQueue(3, 3)
-	enter(t, q, 3, admission.Admitted)
-	waiting := enter(t, q, 3, admission.Queued)
-	q.SetLimits(1, 1)
-	counts(t, q, 3, 3, 0)
-	enter(t, q, 1, admission.Full)
+	d := newDoor(3, 3)
+	d.enterAll(t, 3, admission.Admitted)
+	waiting := d.enterAll(t, 3, admission.Queued)
+	d.SetLimits(1, 1)
+	d.counts(t, 3, 3, 0)
+	d.enterAll(t, 1, admission.Full)
 	for range 2 {
-		if q.Leave(0) != nil {
+		if d.leave(0) != nil {
 			t.Fatal("a turn came above the new limit")
 		}
 	}
-	counts(t, q, 1, 3, 1)
+	d.counts(t, 1, 3, 1)
 	for _, want := range waiting {
-		if q.Leave(0) != want {
+		if d.leave(0) != want {
 			t.Fatal("a place was lost")
 		}
 	}
-	counts(t, q, 1, 0, 1)
+	d.counts(t, 1, 0, 1)
 }
 
 // Limits of nothing, as of a model that is being removed, keep those who wait
 // until they are raised again.
 func TestNoSlotsAtAll(t *testing.T) {
-	q := newQueue(0, 2)
-	waiting := enter(t, q, 2, admission.Queued)
-	enter(t, q, 1, admission.Full)
-	if q.Next() != nil {
+	d := newDoor(0, 2)
+	waiting := d.enterAll(t, 2, admission.Queued)
+	d.enterAll(t, 1, admission.Full)
+	if d.next() != nil {
 		t.Fatal("a turn came without a slot")
 	}
-	q.SetLimits(1, 0)
-	if q.Next() != waiting[0] || q.Next() != nil || q.Leave(0) != waiting[1] {
+	d.SetLimits(1, 0)
+	if d.next() != waiting[0] || d.next() != nil || d.leave(0) != waiting[1] {
 		t.Error("those who waited did not get their turns in order")
 	}
 }
@@ -140,33 +183,33 @@ func TestRemove(t *testing.T) {
 		{"all, backwards", []int{3, 2, 1, 0}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			q := newQueue(1, 4)
-			enter(t, q, 1, admission.Admitted)
-			waiting := enter(t, q, 4, admission.Queued)
+			d := newDoor(1, 4)
+			d.enterAll(t, 1, admission.Admitted)
+			waiting := d.enterAll(t, 4, admission.Queued)
 			for _, r := range c.remove {
-				if !q.Remove(waiting[r]) {
+				if !d.Remove(waiting[r]) {
 					t.Fatalf("place %d does not wait", r)
 				}
-				if q.Remove(waiting[r]) {
+				if d.Remove(waiting[r]) {
 					t.Fatalf("place %d was removed twice", r)
 				}
 			}
 			for n, w := range c.want {
-				if got := q.Position(waiting[w]); got != n+1 {
-					t.Errorf("place %d has position %d, want %d", w, got, n+1)
+				if got := d.Position(waiting[w]); got < n+1 || got > len(c.want) {
+					t.Errorf("place %d has position %d, want %d to %d", w, got, n+1, len(c.want))
 				}
 			}
 			for _, w := range c.want {
-				if q.Leave(0) != waiting[w] {
+				if d.leave(0) != waiting[w] {
 					t.Fatalf("the turn of place %d did not come", w)
 				}
 			}
-			if q.Leave(0) != nil {
+			if d.leave(0) != nil {
 				t.Fatal("a removed place got a turn")
 			}
-			counts(t, q, 0, 0, 0)
-			again := enter(t, q, 1, admission.Admitted)[0]
-			if q.Remove(again) {
+			d.counts(t, 0, 0, 0)
+			again := d.enterAll(t, 1, admission.Admitted)[0]
+			if d.Remove(again) {
 				t.Error("a place with a slot was removed from the queue")
 			}
 		})
@@ -176,112 +219,195 @@ func TestRemove(t *testing.T) {
 // A request that gives up at the moment its turn comes has a slot, and Remove
 // says so.
 func TestRemoveAfterTheTurn(t *testing.T) {
-	q := newQueue(1, 2)
-	enter(t, q, 1, admission.Admitted)
-	waiting := enter(t, q, 2, admission.Queued)
-	if q.Leave(0) != waiting[0] {
+	d := newDoor(1, 2)
+	d.enterAll(t, 1, admission.Admitted)
+	waiting := d.enterAll(t, 2, admission.Queued)
+	if d.leave(0) != waiting[0] {
 		t.Fatal("not the first")
 	}
-	if q.Remove(waiting[0]) {
+	if d.Remove(waiting[0]) {
 		t.Fatal("Remove took a place out that has a slot")
 	}
-	counts(t, q, 1, 1, 0)
-	if q.Leave(0) != waiting[1] {
+	d.counts(t, 1, 1, 0)
+	if d.leave(0) != waiting[1] {
 		t.Fatal("the slot did not go on to the next")
 	}
 }
 
 // A place may enter again once it is out: tickets are used anew.
 func TestPlaceUsedAgain(t *testing.T) {
-	q := newQueue(1, 2)
-	enter(t, q, 1, admission.Admitted)
-	a, b := new(admission.Place), new(admission.Place)
-	q.Enter(a)
-	q.Enter(b)
-	q.Remove(a)
-	if q.Enter(a) != admission.Queued || q.Position(b) != 1 || q.Position(a) != 2 {
-		t.Fatalf("b is at %d, a at %d", q.Position(b), q.Position(a))
+	d := newDoor(1, 2)
+	d.enterAll(t, 1, admission.Admitted)
+	waiting := d.enterAll(t, 2, admission.Queued)
+	a, b := waiting[0], waiting[1]
+	d.Remove(a)
+	if v, _ := d.Enter(a, admission.Request{}); v != admission.Queued || d.Position(b) != 1 || d.Position(a) != 2 {
+		t.Fatalf("verdict %d, b is at %d, a at %d", v, d.Position(b), d.Position(a))
 	}
-	if q.Leave(0) != b || q.Leave(0) != a {
+	if d.leave(0) != b || d.leave(0) != a {
 		t.Error("a place that entered again is not the last")
 	}
 }
 
+func TestHigherClassesGoFirst(t *testing.T) {
+	d := newDoor(1, 10)
+	d.enterAll(t, 1, admission.Admitted)
+	var want []*admission.Place
+	for _, class := range []int{0, 5, -1, 5, 0} {
+		want = append(want, d.enter(t, admission.Request{Client: "a", Class: class}, admission.Queued))
+	}
+	want = []*admission.Place{want[1], want[3], want[0], want[4], want[2]}
+	for n, p := range want {
+		if d.Position(p) != n+1 {
+			t.Errorf("position %d, want %d", d.Position(p), n+1)
+		}
+	}
+	if got := d.PositionFor(admission.Request{Class: 5, Client: "b"}); got != 2 {
+		t.Errorf("a new client of the highest class would stand at %d, want 2", got)
+	}
+	for n, p := range want {
+		if d.leave(0) != p {
+			t.Fatalf("turn %d is another's", n)
+		}
+	}
+}
+
+// Whoever fills the queue does not keep others out: they take the places of its
+// newest requests, until it has no more than they.
+func TestFullQueueMakesRoomForClientsWithFewer(t *testing.T) {
+	d := newDoor(1, 4)
+	d.enterAll(t, 1, admission.Admitted)
+	var hog []*admission.Place
+	for range 4 {
+		hog = append(hog, d.enter(t, admission.Request{Client: "hog"}, admission.Queued))
+	}
+	d.enter(t, admission.Request{Client: "hog"}, admission.Full)
+	for n, want := range []*admission.Place{hog[3], hog[2], nil} {
+		v, lost := d.Enter(new(admission.Place), admission.Request{Client: "b"})
+		if lost != want || (v == admission.Full) != (want == nil) {
+			t.Fatalf("request %d: verdict %d, %v was lost, want %v", n, v, lost, want)
+		}
+		if want != nil && (!want.Displaced() || d.Remove(want)) {
+			t.Errorf("request %d: the place that was lost does not say so", n)
+		}
+	}
+	d.enter(t, admission.Request{Client: "c", Class: -1}, admission.Full)
+	if v, lost := d.Enter(new(admission.Place), admission.Request{Client: "hog", Class: 1}); v != admission.Queued || lost == nil {
+		t.Errorf("verdict %d for a higher class", v)
+	}
+	d.counts(t, 1, 4, 6)
+	for d.Waiting() > 0 {
+		if p := d.leave(0); p.Displaced() {
+			t.Error("a place that was lost got a turn")
+		}
+	}
+}
+
+// There are no more records than there are clients that wait or are served, and
+// some that were here lately.
+func TestClientsAreForgotten(t *testing.T) {
+	d := newDoor(1, 0)
+	var p admission.Place
+	if n := testing.AllocsPerRun(5, func() {
+		for i := range 1000 {
+			d.Enter(&p, admission.Request{Client: clientNames[i]})
+			d.Leave(&p, 0)
+		}
+	}); n > 300 { // a new record each would make a thousand
+		t.Errorf("%v allocations for a thousand clients that come again and again", n)
+	}
+}
+
+var clientNames = func() []string {
+	names := make([]string, 1000)
+	for i := range names {
+		names[i] = string(rune('a'+i%26)) + string(rune('0'+i/26))
+	}
+	slices.Sort(names)
+	return names
+}()
+
 func TestServiceAndTimeToEmpty(t *testing.T) {
-	q := newQueue(4, 100)
-	enter(t, q, 4, admission.Admitted)
-	enter(t, q, 10, admission.Queued)
-	if _, known := q.TimeToEmpty(); known || q.Service() != 0 {
+	d := newDoor(4, 100)
+	d.enterAll(t, 4, admission.Admitted)
+	d.enterAll(t, 10, admission.Queued)
+	if _, known := d.TimeToEmpty(); known || d.Service() != 0 {
 		t.Fatal("something is known before anything was measured")
 	}
-	q.Leave(0)
-	q.Leave(-time.Second)
-	if _, known := q.TimeToEmpty(); known {
+	d.leave(0)
+	d.leave(-time.Second)
+	if _, known := d.TimeToEmpty(); known {
 		t.Fatal("a slot that served nothing was measured")
 	}
-	q.Leave(2 * time.Second)
-	counts(t, q, 4, 7, 0)
+	d.leave(2 * time.Second)
+	d.counts(t, 4, 7, 0)
 	// 7 wait, 4 at a time, 2 s each.
-	if d, known := q.TimeToEmpty(); !known || d != 3500*time.Millisecond {
-		t.Fatalf("time to empty %v, want 3.5s", d)
+	if got, known := d.TimeToEmpty(); !known || got != 3500*time.Millisecond {
+		t.Fatalf("time to empty %v, want 3.5s", got)
 	}
-	q.SetLimits(2, 100)
-	if d, _ := q.TimeToEmpty(); d != 7*time.Second {
-		t.Fatalf("time to empty %v with half the slots, want 7s", d)
+	d.SetLimits(2, 100)
+	if got, _ := d.TimeToEmpty(); got != 7*time.Second {
+		t.Fatalf("time to empty %v with half the slots, want 7s", got)
 	}
-	q.SetLimits(0, 100)
-	if _, known := q.TimeToEmpty(); known {
+	if got, _ := d.TimeTo(2); got != 2*time.Second {
+		t.Fatalf("the second waits %v, want 2s", got)
+	}
+	d.SetLimits(0, 100)
+	if _, known := d.TimeToEmpty(); known {
 		t.Error("without slots the queue never empties")
 	}
 }
 
 func TestServiceFollowsAServerThatHasBecomeSlower(t *testing.T) {
-	q := newQueue(1, 0)
-	serve := func(n int, d time.Duration) {
+	d := newDoor(1, 0)
+	serve := func(n int, held time.Duration) {
 		for range n {
-			enter(t, q, 1, admission.Admitted)
-			q.Leave(d)
+			d.enterAll(t, 1, admission.Admitted)
+			d.leave(held)
 		}
 	}
 	serve(3, time.Second)
 	serve(3, 3*time.Second)
-	if got := q.Service(); got != 2*time.Second {
+	if got := d.Service(); got != 2*time.Second {
 		t.Errorf("the mean of three 1 s and three 3 s is %v", got)
 	}
 	serve(1000, time.Second)
-	if got := q.Service(); (got - time.Second).Abs() > time.Millisecond {
+	if got := d.Service(); (got - time.Second).Abs() > time.Millisecond {
 		t.Errorf("after a thousand of 1 s: %v", got)
 	}
 	serve(100, 10*time.Second)
-	if got := q.Service(); got < 9*time.Second || got > 10*time.Second {
+	if got := d.Service(); got < 9*time.Second || got > 10*time.Second {
 		t.Errorf("after a hundred of 10 s: %v", got)
 	}
 	serve(1, time.Hour)
-	if got := q.Service(); got > 3*time.Minute {
+	if got := d.Service(); got > 3*time.Minute {
 		t.Errorf("one long stream alone made it %v", got)
 	}
 }
 
 func TestEnterAndLeaveDoNotAllocate(t *testing.T) {
-	q := newQueue(1, 1)
+	d := newDoor(1, 1)
 	served, waits := new(admission.Place), new(admission.Place)
 	if n := testing.AllocsPerRun(1000, func() {
-		q.Enter(served)
-		q.Enter(waits)
-		if q.Leave(time.Second) != waits || q.Leave(time.Second) != nil {
+		d.Enter(served, admission.Request{Client: "a", Cost: 100})
+		d.Enter(waits, admission.Request{Client: "b", Cost: 100})
+		d.Charge(served, 50)
+		d.Leave(served, time.Second)
+		if d.Next() != waits {
 			t.Fatal("not the order of arrival")
 		}
+		d.Leave(waits, time.Second)
 	}); n != 0 {
 		t.Errorf("%v allocations, want 0", n)
 	}
 }
 
 func BenchmarkEnterLeave(b *testing.B) {
-	q := newQueue(50, 200)
+	d := newDoor(50, 200)
 	var p admission.Place
 	b.ReportAllocs()
 	for b.Loop() {
-		q.Enter(&p)
-		q.Leave(time.Second)
+		d.Enter(&p, admission.Request{Client: "a"})
+		d.Leave(&p, time.Second)
 	}
 }

@@ -25,6 +25,7 @@ type failure struct {
 	class   server.Class
 	message string
 	count   int // in a row
+	chances int // how many of them were followed by another start at once
 	until   time.Time
 }
 
@@ -71,10 +72,46 @@ func (o *owner) left(m *Model, w *waiter) {
 		return
 	}
 	r.demand.waiters = slices.DeleteFunc(r.demand.waiters, func(x *waiter) bool { return x == w })
-	if len(r.demand.waiters) > 0 || o.loadOf(r.current) != nil || r.fetching() || r.spec != nil && r.spec.AlwaysOn {
+	if len(r.demand.waiters) > 0 || o.loadOf(r.current) != nil || r.fetching() || r.wantsItself() {
 		return
 	}
 	o.endDemand(r, nil)
+}
+
+// wantsItself says whether the model is to run though nobody asks for it.
+func (r *record) wantsItself() bool { return r.spec != nil && (r.spec.AlwaysOn || r.preload) }
+
+// gentle says whether the model's demand is nobody's but its own, and it has no
+// right to anybody's room.
+func (o *owner) gentle(r *record) bool {
+	return !r.spec.AlwaysOn && r.preload && (r.demand == nil || len(r.demand.waiters) == 0)
+}
+
+// orderly is for how long models that start by themselves keep their order: who is
+// fetched and sized sooner waits so long for those before it.
+const orderly = time.Minute
+
+// heldBack says whether a model that starts by itself waits for another's turn: the
+// always-on ones go first, then those that are only to be there from the beginning,
+// each in the order of the configuration.
+func (o *owner) heldBack(now time.Time, r *record) bool {
+	if r.demand == nil || len(r.demand.waiters) > 0 || !r.wantsItself() || !now.Before(r.demand.since.Add(orderly)) {
+		return false
+	}
+	later := false // whether other comes after r in its class
+	for _, other := range o.records {
+		if other == r {
+			later = true
+			continue
+		}
+		if other.spec == nil || !other.wantsItself() || other.demand == nil || !other.fetching() && o.sized(other) {
+			continue
+		}
+		if other.spec.AlwaysOn && !r.spec.AlwaysOn || !later && other.spec.AlwaysOn == r.spec.AlwaysOn {
+			return true
+		}
+	}
+	return false
 }
 
 // fetching says whether what the model needs is being brought.
@@ -97,7 +134,8 @@ func (o *owner) endDemand(r *record, err error) {
 	}
 }
 
-// demands begins what always-on models need, and fetches what is missing.
+// demands begins what models need that start by themselves, fetches what is
+// missing, and has those sized whose footprint is not known.
 func (o *owner) demands(now time.Time) {
 	if o.closing || o.spec == nil {
 		return
@@ -106,26 +144,39 @@ func (o *owner) demands(now time.Time) {
 		if r.spec == nil {
 			continue
 		}
-		if r.demand != nil && len(r.demand.waiters) == 0 && !r.spec.AlwaysOn && o.loadOf(r.current) == nil && !r.fetching() {
+		if r.demand != nil && len(r.demand.waiters) == 0 && !r.wantsItself() && o.loadOf(r.current) == nil && !r.fetching() {
 			o.endDemand(r, nil) // nothing is begun for nobody
 		}
 		if r.from != o.spec {
 			continue // before the commit nobody is stopped for it, and the engine may be another
 		}
 		backingOff := r.failure != nil && now.Before(r.failure.until)
-		if r.spec.AlwaysOn && r.demand == nil && r.current == nil && !backingOff && o.unavailable(now, r.model.name) == nil {
+		asleep := o.asleepOf(r) != nil || o.napping(r)
+		if r.wantsItself() && r.demand == nil && r.current == nil && !asleep && !backingOff && o.unavailable(now, r.model.name) == nil {
 			o.require(now, r)
 		}
-		if r.demand != nil && r.current == nil && !backingOff {
-			if h := o.engineOf(o.spec.Engine); h != nil && h.engine != nil {
-				o.begin(now, r, h)
-			}
+		h := o.engineOf(o.spec.Engine)
+		if h == nil || h.engine == nil {
+			continue
+		}
+		if r.demand != nil && r.current == nil && !asleep && !backingOff {
+			o.begin(now, r, h)
+		}
+		if wanted := r.demand != nil && (asleep || r.current != nil && r.current.fetched); (wanted || len(r.planners) > 0) && o.read && !o.sized(r) {
+			o.size(r, h)
 		}
 	}
 }
 
 // begin makes the instance that is to serve a demand, and has it fetched.
 func (o *owner) begin(now time.Time, r *record, h *engineHandle) {
+	i := o.newInstance(now, r, h, r.demand.since)
+	r.current = i
+	o.fx.fetch(i)
+}
+
+// newInstance makes an instance that is to be fetched, for a demand that began then.
+func (o *owner) newInstance(now time.Time, r *record, h *engineHandle, since time.Time) *Instance {
 	o.ordinals[r.model.name]++
 	i := &Instance{
 		id:          fmt.Sprintf("%s-%d", r.model.name, o.ordinals[r.model.name]),
@@ -135,18 +186,18 @@ func (o *owner) begin(now time.Time, r *record, h *engineHandle) {
 		spec:        r.spec,
 		hash:        r.hash,
 		engine:      h,
-		demandSince: r.demand.since,
+		demandSince: since,
 		start:       r.spec.StartTimeout,
 		stop:        r.spec.StopGrace,
 		left:        make(chan struct{}),
 		pids:        make(map[int]bool),
 		measured:    make(map[string]int64),
+		before:      make(map[string]int64),
 	}
 	i.enter(StateFetching, now)
 	i.stage = "fetching"
-	r.current = i
 	o.instances = append(o.instances, i)
-	o.fx.fetch(i)
+	return i
 }
 
 // fetched is told when an instance can be placed.
@@ -163,6 +214,7 @@ func (o *owner) fetched(now time.Time, i *Instance, err error) {
 		return
 	}
 	i.fetched, i.stage = true, ""
+	i.record.resize()
 }
 
 // unavailable is why nothing can be started at all, or nil.
@@ -183,17 +235,19 @@ func (o *owner) unavailable(now time.Time, model string) *Error {
 // start again. Those who wait for it are told, unless it may start at once.
 func (o *owner) failed(now time.Time, i *Instance, class server.Class, message string) {
 	r := i.record
+	if i.spare() {
+		o.replicaFailed(now, i)
+		return
+	}
 	f := &failure{class: class, message: message, count: 1}
 	if r.failure != nil {
-		f.count = r.failure.count + 1
+		f.count, f.chances = r.failure.count+1, r.failure.chances
 	}
-	if class == server.ClassDied {
-		// The first death may be an accident: start again at once.
-		if f.count > 1 {
-			f.until = now.Add(retryDelay(f.count - 1))
-		}
+	if o.atOnce(now, i, f) {
+		f.chances++
+		f.until = now
 	} else {
-		f.until = now.Add(retryDelay(f.count))
+		f.until = now.Add(retryDelay(f.count - f.chances))
 	}
 	r.failure = f
 	if now.Before(f.until) {

@@ -2,7 +2,9 @@ package vramman
 
 import (
 	"github.com/vllm-gateway/vllm-gateway/vramman/engine"
+	"github.com/vllm-gateway/vllm-gateway/vramman/footprint"
 	"github.com/vllm-gateway/vllm-gateway/vramman/gpu"
+	"github.com/vllm-gateway/vllm-gateway/vramman/host"
 	"github.com/vllm-gateway/vllm-gateway/vramman/server"
 )
 
@@ -26,6 +28,10 @@ type (
 	}
 	closeEvent  struct{}
 	statusEvent struct{ reply chan<- *Status }
+	planEvent   struct { // what would happen if the model were asked for
+		model string
+		reply chan<- *PlanStatus // of capacity 1; nil: there is no such model
+	}
 )
 
 // From requests.
@@ -58,6 +64,7 @@ type (
 		number uint64
 		handle *inventoryHandle
 		cards  []gpu.Card
+		host   host.Memory // zero: not known
 		pids   map[*Instance][]int
 		err    error
 	}
@@ -87,6 +94,36 @@ type (
 		i   *Instance
 		err error
 	}
+	sleptEvent struct { // the server sleeps, or could not
+		i   *Instance
+		err error
+	}
+	wokenEvent struct { // the server is awake again, or could not be woken
+		i   *Instance
+		err error
+	}
+	sizedEvent struct { // what a model takes was worked out
+		record   *record
+		hash     string // of the launch
+		settings []server.Setting
+		sizes    []server.Sizing // for each of them
+	}
+	storedEvent struct { // the store was read
+		measured footprint.Measured
+		kept     kept
+		errs     []error // what could not be read or understood
+	}
+	savedEvent  struct{ err error } // the store was written, or not
+	listedEvent struct {            // an engine said what runs, or could not
+		handle *engineHandle
+		number uint64
+		names  []string
+		err    error
+	}
+	discardedEvent struct { // what nobody knew was removed, or not
+		name string
+		err  error
+	}
 )
 
 func (applyEvent) isEvent()     {}
@@ -94,6 +131,7 @@ func (commitEvent) isEvent()    {}
 func (withdrawEvent) isEvent()  {}
 func (closeEvent) isEvent()     {}
 func (statusEvent) isEvent()    {}
+func (planEvent) isEvent()      {}
 func (acquireEvent) isEvent()   {}
 func (leftEvent) isEvent()      {}
 func (wakeEvent) isEvent()      {}
@@ -107,3 +145,10 @@ func (readyEvent) isEvent()     {}
 func (exitedEvent) isEvent()    {}
 func (stoppingEvent) isEvent()  {}
 func (stoppedEvent) isEvent()   {}
+func (sleptEvent) isEvent()     {}
+func (wokenEvent) isEvent()     {}
+func (sizedEvent) isEvent()     {}
+func (storedEvent) isEvent()    {}
+func (savedEvent) isEvent()     {}
+func (listedEvent) isEvent()    {}
+func (discardedEvent) isEvent() {}

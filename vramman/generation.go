@@ -17,17 +17,20 @@ type Generation struct {
 	ready  chan struct{} // closed when routes is set
 	// newest is the generation in force; set before routes is.
 	newest *atomic.Pointer[Generation]
+
+	adapters map[string]bool // the names of adapters
 }
 
 // NewGeneration makes a generation of a spec. It does no I/O.
 func NewGeneration(spec *Spec) *Generation {
-	return &Generation{spec: spec, ready: make(chan struct{})}
+	return &Generation{spec: spec, ready: make(chan struct{}), adapters: spec.adapters()}
 }
 
 // Spec is what the generation was made of.
 func (g *Generation) Spec() *Spec { return g.spec }
 
-// Find returns the model with this name or alias. It returns an [*Error] with
+// Find returns the model with this name or alias, or with an adapter of this name
+// (see [Generation.Adapter]). It returns an [*Error] with
 // [CodeUnknownModel] when there is none, and waits for the generation to be
 // applied first, or for ctx. A name that is new in the generation in force is
 // found by older ones too: connections outlive a reload, and so the handlers
@@ -67,6 +70,9 @@ func (g *Generation) setRoutes(models map[string]*Model) {
 		routes[ms.Name] = m
 		for _, a := range ms.Aliases {
 			routes[a] = m
+		}
+		for _, a := range ms.Launch.LoRA {
+			routes[a.Name] = m
 		}
 	}
 	if g.routes.CompareAndSwap(nil, &routes) {

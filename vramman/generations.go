@@ -25,8 +25,21 @@ type record struct {
 	current *Instance // being fetched, started, or ready; nil: none
 	failure *failure  // nil: the last start was well, or there was none
 	waiting string    // what the start waits for, in words
+	toldAt  time.Time // when a refusal was last told of
 
 	loadTime time.Duration // of the last load; 0: never loaded
+	wakeTime time.Duration // of the last waking; 0: never woken
+
+	replicas replicas
+
+	sizes    sizes
+	tuning   tuning
+	planners []planEvent // who waits to hear what would happen
+
+	resting   map[string]int64 // the most that a sleeping instance was seen to hold, per card
+	sleepless time.Time        // until then it is stopped rather than put to sleep
+	preload   bool             // it is to be started by itself, once
+	preloaded bool             // its configuration has had its preload
 }
 
 func (o *owner) record(name string) *record {
@@ -80,10 +93,11 @@ func (o *owner) close(now time.Time) {
 	o.generations = nil
 	for _, r := range o.records {
 		o.endDemand(r, errShuttingDown(r.model.name))
+		o.answerPlanners(r, nil)
 	}
 	o.refresh(now)
 	for _, i := range slices.Clone(o.instances) {
-		if k, ok := i.engine.engine.(engine.Keeper); ok && k.Outlives() && i.word.state() == StateReady {
+		if k, ok := i.engine.engine.(engine.Keeper); ok && k.Outlives() && (i.word.state() == StateReady || i.word.state() == StateAsleep) {
 			o.decided(now, "leave", i.model.name, i, i.cards, "the gateway ends, and its servers live on")
 			o.fx.letGo(i)
 			o.gone(i)
@@ -116,11 +130,14 @@ func (o *owner) refresh(now time.Time) {
 		}
 		o.useEngine(o.spec.Engine)
 		o.useInventory(o.spec.GPUs)
+		_, o.inventory.machine = o.spec.Engine.(engine.Imager)
+		o.useStore(o.spec.Store)
 		o.accounts()
 	}
 	for _, r := range o.records {
 		o.refreshModel(now, r)
 	}
+	o.limitTotal()
 	o.records = slices.DeleteFunc(o.records, func(r *record) bool {
 		if r.spec != nil || o.holds(r) || r.model.tickets() > 0 || o.routed(r.model) {
 			return false
@@ -151,6 +168,11 @@ func (o *owner) refreshModel(now time.Time, r *record) {
 	r.model.maxWait.Store(int64(r.spec.MaxWait))
 	o.limits(r)
 	r.hash = r.from.launchHash(r.spec)
+	r.sizes.footings = nil // budgets and pools may be others
+	if r.preload = r.preload && r.spec.Preload; r.spec.Preload && !r.preloaded && r.from == o.spec {
+		r.preload, r.preloaded = true, true
+	}
+	o.shrink(now, r)
 	for _, i := range slices.Clone(o.instances) {
 		if i.record != r {
 			continue
@@ -163,17 +185,21 @@ func (o *owner) refreshModel(now time.Time, r *record) {
 		if l := o.loadOf(i); l != nil { // chosen, if not reserved yet
 			cards = l.cards
 		}
-		if i.hash != r.hash || !o.poolOf(r).has(cards) {
-			o.outdated(now, i)
+		i.outdated = false
+		if i.hash != r.hash || slices.ContainsFunc(cards, func(c string) bool { return !o.allowed(r, c) }) {
+			o.outdate(now, i)
 		}
 	}
 }
 
-// outdated has an instance go that was started from another configuration.
-func (o *owner) outdated(now time.Time, i *Instance) {
+// outdate has an instance go that was started from another configuration.
+func (o *owner) outdate(now time.Time, i *Instance) {
 	switch i.word.state() {
-	case StateFetching, StateStarting, StateMeasuring:
+	case StateFetching, StateStarting, StateMeasuring, StateWaking:
 		o.halt(now, i, "its configuration has changed")
+	case StateSleeping, StateAsleep:
+		i.outdated = true
+		o.endLoad(o.loadOf(i))
 	case StateReady:
 		o.drain(now, i, "its configuration has changed")
 	}
@@ -183,15 +209,17 @@ func (o *owner) outdated(now time.Time, i *Instance) {
 // serves those who wait, and then stops; nothing is started.
 func (o *owner) removed(now time.Time, r *record) {
 	o.endDemand(r, &Error{Code: CodeModelRemoved, Model: r.model.name, Message: fmt.Sprintf("model %s is no longer configured", r.model.name), NoRetry: true})
+	o.answerPlanners(r, nil)
 	for _, i := range slices.Clone(o.instances) {
 		if i.record != r {
 			continue
 		}
 		switch i.word.state() {
-		case StateFetching, StateStarting, StateMeasuring:
+		case StateFetching, StateStarting, StateMeasuring, StateWaking:
 			o.halt(now, i, "the configuration no longer has it")
-		case StateReady:
+		case StateReady, StateSleeping, StateAsleep:
 			if !i.leaving {
+				o.endLoad(o.loadOf(i))
 				i.leaving = true
 				i.drainBy = now.Add(o.drainTimeout())
 			}

@@ -21,6 +21,7 @@ func readyModel(slots int) *Model {
 // request is one request's bookkeeping: ticket and lease, in and out.
 func request(ctx context.Context, m *Model, t *Ticket) error {
 	now := time.Now()
+	t.Request = Request{Client: "somebody", Cost: 250}
 	if err := m.Admit(ctx, now, t); err != nil {
 		return err
 	}
@@ -29,6 +30,7 @@ func request(ctx context.Context, m *Model, t *Ticket) error {
 		return err
 	}
 	l.Release(now)
+	t.Used(200, 100)
 	t.Return(now)
 	return nil
 }

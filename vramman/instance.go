@@ -8,6 +8,7 @@ import (
 
 	"github.com/vllm-gateway/vllm-gateway/vramman/engine"
 	"github.com/vllm-gateway/vllm-gateway/vramman/engine/logring"
+	"github.com/vllm-gateway/vllm-gateway/vramman/footprint"
 	"github.com/vllm-gateway/vllm-gateway/vramman/server"
 )
 
@@ -30,11 +31,14 @@ type Instance struct {
 	gateway   string
 	spec      *ModelSpec
 	hash      string
+	replica   bool // made beside another, for a long queue
 	engine    *engineHandle
 	cards     []string         // UUIDs, set by the reservation
-	need      []int64          // declared bytes on each card
+	need      []int64          // bytes reserved on each card
+	footing   footing          // where that comes from
+	free      int64            // the least that was free on one of its cards then; 0: not known
 	total     int64            // the size of its smallest card
-	share     int64            // declared bytes on that one
+	share     int64            // bytes reserved on that one
 	inventory *inventoryHandle // which its cards are of
 	environ   []string         // what its server needs to use the cards
 	stop      time.Duration
@@ -53,8 +57,14 @@ type Instance struct {
 	failure     server.Line // the first line that told of a failure
 	running     engine.Running
 	pids        map[int]bool     // all processes it was ever seen to have
-	measured    map[string]int64 // the most seen, per card
+	measured    map[string]int64 // the most seen while it was awake, per card
+	before      map[string]int64 // what everybody used of a card when the gate's work on it began
+	grown       bool             // what it is measured to use is to be kept once more
+	facts       footprint.Facts  // what its server told of its memory
+	nap         nap              // of an instance that sleeps
 	leaving     bool             // the configuration no longer has its model
+	outdated    bool             // asleep, and the configuration has changed
+	listed      listing          // how the engine's list saw it
 	drainBy     time.Time        // when a drain ends by force; zero: no drain
 	ended       bool             // the server is known to be gone
 	endedAt     time.Time
@@ -76,14 +86,25 @@ func (i *Instance) Transport() http.RoundTripper { return i.transport }
 func (i *Instance) Authorization() string { return i.authorization }
 
 // charge is what the ledger holds for it on its n-th card: the larger of
-// declared and measured.
-func (i *Instance) charge(n int) int64 { return max(i.need[n], i.measured[i.cards[n]]) }
+// reserved and measured, and asleep what it was seen to hold since.
+func (i *Instance) charge(n int) int64 {
+	if i.nap.rests {
+		return i.nap.held[i.cards[n]]
+	}
+	return i.awake(n)
+}
+
+// awake is what it is charged on its n-th card while it is not asleep.
+func (i *Instance) awake(n int) int64 { return max(i.need[n], i.measured[i.cards[n]]) }
 
 // enter moves the instance to another state, whatever its leases are.
 func (i *Instance) enter(s State, now time.Time) {
 	i.word.set(s)
 	i.since = now
 }
+
+// served says whether a request was served since it became ready.
+func (i *Instance) served() bool { return i.lastUse().After(i.readySince) }
 
 // lastUse is when it was last used, or became ready.
 func (i *Instance) lastUse() time.Time {

@@ -54,18 +54,9 @@ func (t *Ticket) acquireSlow(ctx context.Context, now time.Time) (Lease, error) 
 	if !m.mgr.post(acquireEvent{m, w}) {
 		return Lease{}, errShuttingDown(m.name)
 	}
-	timer := time.NewTimer(t.deadline.Sub(now))
-	defer timer.Stop()
-	var failure error
-	select {
-	case r := <-w.result:
+	r, failure := await(ctx, m, t, now, w.result)
+	if failure == nil {
 		return r.lease, r.err
-	case <-ctx.Done():
-		failure = ctx.Err()
-	case <-timer.C:
-		failure = m.timeout()
-	case <-m.mgr.closed:
-		failure = errShuttingDown(m.name)
 	}
 	if !w.over.CompareAndSwap(false, true) { // the owner answered at the same moment
 		r := <-w.result

@@ -12,13 +12,16 @@ const (
 	StateStarting                    // the server runs and is not ready
 	StateMeasuring                   // the server is ready, its VRAM is being read
 	StateReady                       // serves
+	StateSleeping                    // is being put to sleep, until its VRAM is seen free
+	StateAsleep                      // sleeps: its weights are in the host's memory
+	StateWaking                      // is being woken
 	StateDraining                    // serves what it has and takes no more
 	StateStopping                    // asked to stop, until its VRAM is seen free
 	StateUnreleased                  // stopped, but its VRAM was not seen free in time; still charged
 	StateGone                        // not charged any more
 )
 
-var stateNames = [...]string{"none", "fetching", "starting", "measuring", "ready", "draining", "stopping", "unreleased", "gone"}
+var stateNames = [...]string{"none", "fetching", "starting", "measuring", "ready", "sleeping", "asleep", "waking", "draining", "stopping", "unreleased", "gone"}
 
 // String implements [fmt.Stringer].
 func (s State) String() string {

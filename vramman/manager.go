@@ -15,6 +15,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/vllm-gateway/vllm-gateway/vramman/host"
 )
 
 // Manager is the owner's door. There is one per process; it lives through
@@ -25,6 +27,11 @@ type Manager struct {
 	closed chan struct{} // closed when the manager takes no more requests
 
 	inForce atomic.Pointer[Generation] // nil: none
+	total   total                      // the limits on all models together
+
+	// readHost tells how much memory servers may take: of the whole machine, or of
+	// the control group that they share with the gateway.
+	readHost func(machine bool) (host.Memory, error)
 
 	begin   sync.Once
 	begun   atomic.Bool
@@ -38,6 +45,13 @@ func New() *Manager {
 		woken:   make(chan struct{}, 1),
 		closed:  make(chan struct{}),
 		stopped: make(chan struct{}),
+
+		readHost: func(machine bool) (host.Memory, error) {
+			if machine {
+				return host.ReadMachine()
+			}
+			return host.Read()
+		},
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/vllm-gateway/vllm-gateway/vramman/admission"
+	"github.com/vllm-gateway/vllm-gateway/vramman/server"
 )
 
 // Model is a model as requests see it: its queue, its limits and its ready
@@ -16,9 +17,12 @@ type Model struct {
 	name string
 	mgr  *Manager
 
-	mu    sync.Mutex // guards queue and asked; held for a few field accesses at a time
-	queue admission.Queue
-	asked bool // a request has come since the owner last looked
+	mu      sync.Mutex // guards queue, asked and counted; held for a few field accesses at a time
+	queue   admission.Queue
+	asked   bool // a request has come since the owner last looked
+	counted bool // its requests count in total; see total
+
+	turn admission.Turn[*Model] // for a slot in total; guarded by the total's lock
 
 	maxWait atomic.Int64                // time.Duration
 	ready   atomic.Pointer[[]*Instance] // those that may give leases; replaced, never changed
@@ -26,6 +30,11 @@ type Model struct {
 	// readyAt is when a load under way is expected to end, in Unix nanoseconds;
 	// 0: no load is under way, or nothing is known.
 	readyAt atomic.Int64
+	// loadTime is how long it would take to be ready if it was asked for now, in
+	// nanoseconds; 0: not known.
+	loadTime atomic.Int64
+	// stage is how far a load under way has come; nil: there is none.
+	stage atomic.Pointer[server.Stage]
 }
 
 // Name is the model's name in the configuration.
@@ -37,7 +46,7 @@ type QueueState struct {
 	MaxQueue      int           `json:"max_queue"`      // requests that may wait
 	Serving       int           `json:"serving"`        // requests that have a slot
 	MaxConcurrent int           `json:"max_concurrent"` // slots, over all ready instances
-	Refused       uint64        `json:"refused"`        // requests that found the queue full
+	Refused       uint64        `json:"refused"`        // requests that found the queue full, or lost their place in it
 	Service       time.Duration `json:"service_ns"`     // mean time a slot is used; 0: not measured
 }
 
@@ -55,11 +64,35 @@ func (m *Model) Queue() QueueState {
 // setLimits puts new limits in force and lets those in whom they let in.
 func (m *Model) setLimits(slots, waiting int) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.queue.SetLimits(slots, waiting)
-	for p := m.queue.Next(); p != nil; p = m.queue.Next() {
-		close(p.Turn)
+	more := m.advance()
+	m.mu.Unlock()
+	if more {
+		m.mgr.total.pump()
 	}
+}
+
+// advance gives slots to those whose turn has come. The caller holds mu; true says
+// that it must call the total's pump after it has let go of it.
+func (m *Model) advance() (more bool) {
+	for m.queue.Wants() {
+		if m.counted && !m.mgr.total.take() {
+			m.mgr.total.wait(m, m.queue.Class())
+			return true
+		}
+		m.admitNext()
+	}
+	return false
+}
+
+// admitNext gives the next place its slot. The caller holds mu, and a slot in
+// total where such count.
+func (m *Model) admitNext() {
+	p := m.queue.Next()
+	if m.counted {
+		m.mgr.total.queued.Add(-1)
+	}
+	close(p.Turn)
 }
 
 // tickets is how many requests wait or are served.
@@ -77,10 +110,16 @@ func (m *Model) retryAfter(now time.Time) time.Duration {
 	if !known {
 		return 0
 	}
+	return max(d+m.coming(now), time.Millisecond)
+}
+
+// coming is how long a load under way will still take; 0: there is none, or
+// nothing is known.
+func (m *Model) coming(now time.Time) time.Duration {
 	if at := m.readyAt.Load(); at != 0 {
-		d += max(0, time.Unix(0, at).Sub(now))
+		return max(0, time.Unix(0, at).Sub(now))
 	}
-	return max(d, time.Millisecond)
+	return 0
 }
 
 // lease takes a lease on the ready instance with the fewest, other than avoid

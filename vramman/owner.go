@@ -8,9 +8,12 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/vllm-gateway/vllm-gateway/vramman/engine"
+	"github.com/vllm-gateway/vllm-gateway/vramman/footprint"
 	"github.com/vllm-gateway/vllm-gateway/vramman/gpu"
+	"github.com/vllm-gateway/vllm-gateway/vramman/host"
 	"github.com/vllm-gateway/vllm-gateway/vramman/ledger"
 	"github.com/vllm-gateway/vllm-gateway/vramman/scheduler"
+	"github.com/vllm-gateway/vllm-gateway/vramman/server"
 )
 
 // owner holds all state of the manager. It is used by one goroutine: each call
@@ -50,6 +53,13 @@ type owner struct {
 	ordinals  map[string]int
 	usage     scheduler.Usage // what was learned of each model
 
+	measured footprint.Measured // what models were measured to take
+	kept     kept               // what was found for good
+	store    storeState
+	host     host.Memory    // of the last reading; zero: not known
+	squeezed map[string]int // per card: readings in a row in which other programs left too little
+	audit    audit
+
 	decisions []DecisionStatus
 	again     bool      // decide once more before the event is over
 	planNext  time.Time // when time alone may change the scheduler's answer
@@ -69,6 +79,13 @@ type effects interface {
 	fetch(i *Instance)                                           // fetchedEvent
 	start(i *Instance)                                           // startedEvent, lineEvent…, readyEvent, exitedEvent
 	stop(i *Instance)                                            // stoppedEvent
+	sleepServer(i *Instance)                                     // sleptEvent
+	wakeServer(i *Instance)                                      // wokenEvent
+	size(r *record, h *engineHandle, in []server.Setting)        // sizedEvent
+	loadStore(s Store)                                           // storedEvent
+	saveStore(s Store, values map[string][]byte)                 // savedEvent
+	list(number uint64, h *engineHandle)                         // listedEvent
+	discard(h *engineHandle, name string)                        // discardedEvent
 	letGo(i *Instance)                                           // nothing
 	abandon(i *Instance)                                         // ends a fetch or a start that has not come to startedEvent
 	wakeAt(t time.Time)                                          // wakeEvent; zero: no more
@@ -96,6 +113,7 @@ type inventoryHandle struct {
 	spec      gpu.Spec
 	log       *zap.Logger
 	inventory gpu.Inventory
+	machine   bool // servers run beside the gateway, and not within its own limits of memory
 	opening   bool
 	err       error
 	retryAt   time.Time
@@ -109,6 +127,7 @@ func newOwner(m *Manager, fx effects) *owner {
 		log:      zap.NewNop(),
 		models:   make(map[string]*Model),
 		gates:    make(map[string]string),
+		squeezed: make(map[string]int),
 		ordinals: make(map[string]int),
 	}
 }
@@ -130,6 +149,8 @@ func (o *owner) handle(now time.Time, e event) {
 	case statusEvent:
 		e.reply <- o.status(now)
 		return
+	case planEvent:
+		o.askedForPlan(now, e)
 	case acquireEvent:
 		o.acquire(now, e.model, e.w)
 	case leftEvent:
@@ -157,11 +178,27 @@ func (o *owner) handle(now time.Time, e event) {
 		}
 	case stoppedEvent:
 		o.stopped(now, e)
+	case sleptEvent:
+		o.sleptNow(now, e)
+	case wokenEvent:
+		o.wokenNow(now, e)
+	case sizedEvent:
+		o.sizedNow(now, e)
+	case storedEvent:
+		o.stored(e)
+	case savedEvent:
+		o.saved(now, e.err)
+	case listedEvent:
+		o.listedNow(now, e)
+	case discardedEvent:
+		o.discarded(now, e)
 	default:
 		panic(fmt.Sprintf("vramman: no handler for %T", e))
 	}
 	o.deadlines(now)
 	o.decide(now)
+	o.askIfDue(now)
+	o.tellRequests()
 	o.fx.wakeAt(o.nextWake(now))
 }
 
@@ -201,6 +238,11 @@ var messages = map[string]string{
 	"stop":       "stopping an instance",
 	"drain":      "draining an instance",
 	"wait":       "a model waits for room",
+	"sleep":      "putting an instance to sleep",
+	"asleep":     "an instance is asleep",
+	"wake":       "waking an instance",
+	"adjust":     "starting a model with an adjusted footprint",
+	"audit":      "the audit has found something",
 	"refuse":     "a model cannot be placed",
 	"replan":     "planning a start anew",
 	"ready":      "an instance is ready",
@@ -215,7 +257,12 @@ const decisionsKept = 100
 
 // decided records a decision and logs it.
 func (o *owner) decided(now time.Time, action, model string, i *Instance, cards []string, reason string) {
-	d := DecisionStatus{Time: now, Action: action, Model: model, GPUs: cards, Reason: reason}
+	o.noted(now, DecisionStatus{Action: action, Model: model, GPUs: cards, Reason: reason}, i)
+}
+
+// noted records a decision of an instance, or of none, and logs it.
+func (o *owner) noted(now time.Time, d DecisionStatus, i *Instance) {
+	d.Time = now
 	if i != nil {
 		d.Instance = i.id
 	}
@@ -223,15 +270,19 @@ func (o *owner) decided(now time.Time, action, model string, i *Instance, cards 
 		o.decisions = append(o.decisions[:0], o.decisions[1:]...)
 	}
 	o.decisions = append(o.decisions, d)
-	if c := o.log.Check(zap.InfoLevel, messages[action]); c != nil {
-		fields := []zap.Field{zap.String("model", model)}
+	if c := o.log.Check(zap.InfoLevel, messages[d.Action]); c != nil {
+		fields := []zap.Field{zap.String("model", d.Model)}
 		if i != nil {
 			fields = append(fields, zap.String("instance", i.id))
 		}
-		if len(cards) > 0 {
-			fields = append(fields, zap.Strings("gpus", cards))
+		if len(d.GPUs) > 0 {
+			fields = append(fields, zap.Strings("gpus", d.GPUs))
 		}
-		c.Write(append(fields, zap.String("reason", reason))...)
+		fields = append(fields, zap.String("reason", d.Reason))
+		if len(d.Cards) > 0 {
+			fields = append(fields, seenCards(d.Cards))
+		}
+		c.Write(fields...)
 	}
 }
 

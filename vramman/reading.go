@@ -10,7 +10,6 @@ import (
 
 	"github.com/vllm-gateway/vllm-gateway/vramman/gpu"
 	"github.com/vllm-gateway/vllm-gateway/vramman/ledger"
-	"github.com/vllm-gateway/vllm-gateway/vramman/placement"
 	"github.com/vllm-gateway/vllm-gateway/vramman/server"
 )
 
@@ -61,7 +60,7 @@ func (o *owner) cardsRead(now time.Time, e readEvent) {
 	o.readAt, o.readErr = now, e.err
 	if e.err == nil {
 		o.read = true
-		o.cards = e.cards
+		o.cards, o.host = e.cards, e.host
 		for i, pids := range e.pids {
 			for _, p := range pids {
 				i.pids[p] = true
@@ -84,12 +83,18 @@ func (o *owner) cardsRead(now time.Time, e readEvent) {
 	// confirmed; but what has started is not kept waiting for them.
 	if e.err == nil {
 		o.releases(now, e.number)
+		o.naps(now, e.number)
+		o.byDifference(e.number)
 		o.advance(now, e.number)
 	}
-	for _, i := range o.instances {
+	for _, i := range slices.Clone(o.instances) {
 		if i.word.state() == StateMeasuring && e.number > i.fresh {
 			o.measuredNow(now, i)
 		}
+	}
+	if e.err == nil {
+		o.auditCards(now, e.number)
+		o.grow(now)
 	}
 	if o.readAgain {
 		o.wantReading()
@@ -125,9 +130,7 @@ func (o *owner) accounts() {
 				continue
 			}
 			used := usedBy(c, i)
-			if used > 0 {
-				i.measured[c.UUID] = max(i.measured[c.UUID], used)
-			}
+			o.sees(i, c.UUID, used)
 			if k := slices.Index(i.cards, c.UUID); k >= 0 && c.Unattributed {
 				// Nobody knows how much of its charge it uses. What it does not use
 				// hides as much of what is foreign; the other way round, its own
@@ -144,21 +147,24 @@ func (o *owner) accounts() {
 			Foreign: max(0, foreign),
 		})
 	}
+	o.repair()
+}
+
+// byDifference measures the instances whose start is just over on cards that
+// nobody tells processes apart on: by how much more is in use than before.
+// Since their gates are held, it is theirs.
+func (o *owner) byDifference(number uint64) {
 	for _, i := range o.instances {
-		if !i.word.state().charged() {
+		if i.word.state() != StateMeasuring || number <= i.fresh {
 			continue
 		}
-		for n, c := range i.cards {
-			if i.charge(n) == o.ledger.ChargeOf(c, i.id) {
-				continue
+		for _, uuid := range i.cards {
+			if c := o.present(uuid); c != nil && c.Unattributed && !c.Unmeasured {
+				i.measured[uuid] = max(i.measured[uuid], c.Used-i.before[uuid])
 			}
-			if err := o.ledger.Charge(c, i.id, i.charge(n)); err != nil {
-				o.log.DPanic("charging what was measured", zap.Error(err))
-			}
-			o.log.Warn("an instance uses more than was declared for it", zap.String("instance", i.id), zap.String("gpu", c),
-				zap.Int64("declared", i.need[n]), zap.Int64("measured", i.measured[c]))
 		}
 	}
+	o.repair()
 }
 
 // size is a card's size for the accounts.
@@ -169,16 +175,15 @@ func size(c *gpu.Card) int64 {
 	return c.Total
 }
 
-// needOf is a model's footprint on the cards of its pool. Where the size of one is
-// not known, declared footprints mean nothing: each instance takes its cards whole.
-func (o *owner) needOf(r *record) placement.Need {
-	p := o.poolOf(r)
-	for n := range o.cards {
-		if o.cards[n].Total == 0 && p.has([]string{o.cards[n].UUID}) {
-			return placement.Need{}
-		}
+// sees notes what an instance was seen to use of a card.
+func (o *owner) sees(i *Instance, card string, used int64) {
+	switch {
+	case i.nap.rests:
+		i.nap.held[card] = max(i.nap.held[card], used)
+	case used > i.measured[card]:
+		i.measured[card] = used
+		i.grown = true
 	}
-	return r.spec.need(p)
 }
 
 // usedBy is how much of a card an instance's processes use.
@@ -237,6 +242,8 @@ func (o *owner) deadlines(now time.Time) {
 			if i.leaving && !now.Before(i.drainBy) {
 				o.drain(now, i, "the configuration no longer has it, and its drain timeout has passed")
 			}
+		case StateSleeping, StateWaking:
+			o.overslept(now, i)
 		case StateStopping, StateUnreleased:
 			o.overdue(now, i)
 			if !i.stopAgain.IsZero() && !now.Before(i.stopAgain) {
@@ -257,6 +264,9 @@ func (o *owner) deadlines(now time.Time) {
 	}
 	if !now.Before(o.nextReading()) {
 		o.wantReading()
+	}
+	if at := o.store.retryAt; !at.IsZero() && !now.Before(at) {
+		o.save()
 	}
 }
 
@@ -281,8 +291,13 @@ func (o *owner) nextReading() time.Time {
 		return o.readAt.Add(retryReading)
 	}
 	for _, i := range o.instances {
-		if i.ended && i.word.state() == StateStopping {
+		if i.ended && i.word.state() == StateStopping || i.nap.slept && i.word.state() == StateSleeping {
 			return o.readAt.Add(releaseInterval)
+		}
+	}
+	for _, n := range o.squeezed {
+		if n == 1 { // to be seen again before anybody makes room for it
+			return o.readAt.Add(retryReading)
 		}
 	}
 	return o.readAt.Add(readInterval)
@@ -316,6 +331,8 @@ func (o *owner) nextWake(now time.Time) time.Time {
 			if now.Before(i.drainBy) { // once past, it waits for its gate, not for a time
 				earlier(i.drainBy)
 			}
+		case StateSleeping, StateWaking:
+			earlier(i.napDeadline())
 		case StateStopping:
 			earlier(o.releaseBy(i))
 		}
@@ -324,7 +341,10 @@ func (o *owner) nextWake(now time.Time) time.Time {
 		}
 	}
 	for _, r := range o.records {
-		if f := r.failure; f != nil && r.spec != nil && (r.spec.AlwaysOn || r.demand != nil) && r.current == nil && now.Before(f.until) {
+		if o.heldBack(now, r) {
+			earlier(r.demand.since.Add(orderly))
+		}
+		if f := r.failure; f != nil && r.spec != nil && (r.wantsItself() || r.demand != nil) && r.current == nil && now.Before(f.until) {
 			earlier(f.until)
 		}
 	}
@@ -335,6 +355,10 @@ func (o *owner) nextWake(now time.Time) time.Time {
 	}
 	if h := o.inventory; h != nil && h.err != nil && !h.opening {
 		earlier(h.retryAt)
+	}
+	earlier(o.nextList())
+	if at := o.store.retryAt; !at.IsZero() {
+		earlier(at)
 	}
 	if next.Equal(never) {
 		return time.Time{}

@@ -29,9 +29,7 @@ const (
 func (o *owner) stopInstance(now time.Time, i *Instance, action, reason string) {
 	r := i.record
 	i.since, i.stage = now, ""
-	if r.current == i {
-		r.current = nil
-	}
+	o.lose(i)
 	o.publish(r)
 	o.decided(now, action, r.model.name, i, i.cards, reason)
 	o.askStop(i)
@@ -59,8 +57,9 @@ func (o *owner) halt(now time.Time, i *Instance, reason string) {
 		o.fx.abandon(i)
 		o.endLoad(o.loadOf(i))
 		o.gone(i)
-	case StateStarting, StateMeasuring, StateReady, StateDraining:
+	case StateStarting, StateMeasuring, StateReady, StateSleeping, StateAsleep, StateWaking, StateDraining:
 		i.word.set(StateStopping)
+		o.free("sleep " + i.id)
 		o.stopInstance(now, i, "stop", reason)
 	}
 }
@@ -83,6 +82,16 @@ func (o *owner) exited(now time.Time, e exitedEvent) {
 			zap.Stringer("exit", e.exit), zap.Strings("last_lines", i.tail.Last(20)))
 		o.decided(now, "failed", r.model.name, i, i.cards, line.Why)
 		o.failed(now, i, line.Class, line.Why)
+	case StateSleeping, StateAsleep, StateWaking:
+		if i.word.state() != StateAsleep { // it died of it
+			r.sleepless = now.Add(sleepless)
+		}
+		i.word.set(StateStopping)
+		i.since = now
+		o.free("sleep " + i.id)
+		o.log.Error("a server died asleep", zap.String("instance", i.id), zap.Stringer("exit", e.exit), zap.Strings("last_lines", i.tail.Last(20)))
+		o.decided(now, "failed", r.model.name, i, i.cards, fmt.Sprintf("its server died asleep (%v)", e.exit))
+		o.endLoad(o.loadOf(i)) // who wanted it awake gets a new one
 	case StateReady, StateDraining:
 		i.word.set(StateStopping)
 		if now.Sub(i.readySince) >= diedSoon {
@@ -90,15 +99,16 @@ func (o *owner) exited(now time.Time, e exitedEvent) {
 		}
 		o.log.Error("a server died", zap.String("instance", i.id), zap.Stringer("exit", e.exit), zap.Strings("last_lines", i.tail.Last(20)))
 		o.decided(now, "failed", r.model.name, i, i.cards, fmt.Sprintf("its server died (%v)", e.exit))
-		if r.current == i { // one that drains has a successor, which may be well
+		first := r.current == i // one that drains has a successor, which may be well
+		o.lose(i)
+		if first && r.current == nil {
 			o.failed(now, i, server.ClassDied, fmt.Sprintf("its server died (%v)", e.exit))
+			r.preload = r.preload || r.spec != nil && r.spec.Preload
 		}
 		i.since = now
 		o.publish(r)
 	}
-	if r.current == i {
-		r.current = nil
-	}
+	o.lose(i)
 	o.hasEnded(now, i)
 }
 
@@ -155,6 +165,10 @@ func (o *owner) overdue(now time.Time, i *Instance) {
 	i.enter(StateUnreleased, now)
 	o.decided(now, "unreleased", i.model.name, i, i.cards, reason)
 	o.free("stop " + i.id)
+	if i.listed.lost { // the engine was wrong, it seems, and nobody else would end it
+		o.askStop(i)
+	}
+	o.wantReading() // whoever waited for it starts by a new one
 	for _, l := range slices.Clone(o.loads) {
 		if l.instance == i || slices.Contains(l.victims, i) {
 			o.endLoad(l)
@@ -207,24 +221,23 @@ func (o *owner) gone(i *Instance) {
 	i.word.set(StateGone)
 	o.ledger.Release(i.id)
 	o.instances = slices.DeleteFunc(o.instances, func(x *Instance) bool { return x == i })
-	r := i.record
-	if r.current == i {
-		r.current = nil
-	}
+	o.lose(i)
 	o.free("stop " + i.id)
-	for _, l := range slices.Clone(o.loads) {
-		if l.instance == i {
-			o.endLoad(l)
-			continue
-		}
-		if n := len(l.victims); n > 0 {
-			l.victims = slices.DeleteFunc(l.victims, func(v *Instance) bool { return v == i })
-			if n > 0 && len(l.victims) == 0 {
-				l.fresh = o.readings
-				o.wantReading()
-			}
+	o.endLoad(o.loadOf(i))
+	o.madeRoom(i)
+	o.wantList()
+	o.closeUnused()
+}
+
+// madeRoom lets those loads go on that waited for an instance's room.
+func (o *owner) madeRoom(i *Instance) {
+	for _, l := range o.loads {
+		n := len(l.victims)
+		l.victims = slices.DeleteFunc(l.victims, func(v *Instance) bool { return v == i })
+		if n > 0 && len(l.victims) == 0 {
+			l.fresh = o.readings
+			o.wantReading()
 		}
 	}
 	o.again = true
-	o.closeUnused()
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/vllm-gateway/vllm-gateway/vramman/engine"
 	"github.com/vllm-gateway/vllm-gateway/vramman/gpu"
+	"github.com/vllm-gateway/vllm-gateway/vramman/host"
 	"github.com/vllm-gateway/vllm-gateway/vramman/placement"
 	"github.com/vllm-gateway/vllm-gateway/vramman/scheduler"
 	"github.com/vllm-gateway/vllm-gateway/vramman/server"
@@ -34,6 +36,10 @@ type rig struct {
 	fail    map[string]string // model → the line with which its start fails
 	refuse  map[string]error  // "fetch a", "start a" → why the engine does not
 	counted map[string]int    // "start a", "stop a", "stop"
+	foreign map[string]int64  // what other programs use, by card
+	strays  []string          // what the engine runs and the manager does not know
+	hidden  bool              // the engine lists nothing
+	nap     rigNap
 }
 
 type rigInstance struct {
@@ -44,10 +50,13 @@ type rigInstance struct {
 	done  chan struct{}
 	once  sync.Once
 	exit  engine.Exit
+	more  int64 // used beyond its charge
+	takes int64 // instead of its charge; 0: its charge
+	naps  bool
 }
 
 func newRig(load time.Duration, cards ...int64) *rig {
-	r := &rig{cards: make(map[string]int64), load: load, fail: make(map[string]string), counted: make(map[string]int)}
+	r := &rig{cards: make(map[string]int64), load: load, fail: make(map[string]string), counted: make(map[string]int), foreign: make(map[string]int64)}
 	for n, total := range cards {
 		uuid := fmt.Sprintf("GPU-%d", n)
 		r.cards[uuid] = total
@@ -104,6 +113,9 @@ func (r rigEngine) Start(_ context.Context, l *engine.Launch) (engine.Running, e
 	r.counted["start "+l.Model]++
 	i := &rigInstance{rig: r.rig, l: l, pid: r.pids, ready: time.Now().Add(r.load), done: make(chan struct{})}
 	r.running = append(r.running, i)
+	if !i.sized() {
+		time.AfterFunc(time.Second, func() { i.end(engine.Exit{Code: 1}) })
+	}
 	if line := r.fail[l.Model]; line != "" {
 		time.AfterFunc(time.Second, func() {
 			l.Output(line)
@@ -139,7 +151,7 @@ func (i *rigInstance) Dial(context.Context) (net.Conn, error) {
 	client, srv := net.Pipe()
 	l := &oneConn{c: srv, done: make(chan struct{})}
 	go func() {
-		s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {})}
+		s := &http.Server{Handler: http.HandlerFunc(i.answer)}
 		s.ConnState = func(_ net.Conn, st http.ConnState) {
 			if st == http.StateClosed {
 				l.once.Do(func() { close(l.done) })
@@ -201,13 +213,11 @@ func (r rigGPUs) Read(context.Context) ([]gpu.Card, error) {
 	defer r.mu.Unlock()
 	var cards []gpu.Card
 	for _, uuid := range r.order {
-		c := gpu.Card{UUID: uuid, Total: r.cards[uuid]}
+		c := gpu.Card{UUID: uuid, Total: r.cards[uuid], Used: r.foreign[uuid]}
 		for _, i := range r.running {
-			for _, g := range i.l.GPUs {
-				if g == uuid {
-					c.Used += i.l.Charge
-					c.Processes = append(c.Processes, gpu.Process{PID: i.pid, Used: i.l.Charge})
-				}
+			if slices.Contains(i.l.GPUs, uuid) {
+				c.Used += i.uses()
+				c.Processes = append(c.Processes, gpu.Process{PID: i.pid, Used: i.uses()})
 			}
 		}
 		cards = append(cards, c)
@@ -227,8 +237,11 @@ func (rigServer) ReadyRequest() *http.Request {
 }
 
 func (rigServer) Line(l string) server.Line {
-	if strings.Contains(l, "out of memory") {
-		return server.Line{Class: server.ClassMemory, Why: "the model does not fit"}
+	switch {
+	case strings.Contains(l, "out of memory"):
+		return server.Line{Class: server.ClassConfig, Why: "the model does not fit"}
+	case strings.Contains(l, "less than desired"):
+		return server.Line{Class: server.ClassMemory, Why: "less was free than it was to take"}
 	}
 	return server.Line{}
 }
@@ -255,6 +268,15 @@ func rigModel(name string, gib int64) ModelSpec {
 func (r *rig) open(t *testing.T, s *Spec) (*Manager, *Generation) {
 	t.Helper()
 	m := New()
+	m.readHost = func(bool) (host.Memory, error) {
+		return host.Memory{Total: 256 * worldGiB, Available: 200 * worldGiB}, nil
+	}
+	return m, r.openIn(t, m, s)
+}
+
+// openIn is open for a manager that was made already.
+func (r *rig) openIn(t *testing.T, m *Manager, s *Spec) *Generation {
+	t.Helper()
 	g := NewGeneration(s)
 	m.Apply(g)
 	m.Commit(g)
@@ -263,7 +285,7 @@ func (r *rig) open(t *testing.T, s *Spec) (*Manager, *Generation) {
 			t.Errorf("closing: %v", err)
 		}
 	})
-	return m, g
+	return g
 }
 
 // hold takes a ticket and a lease; the returned function gives both back.

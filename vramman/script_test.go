@@ -27,6 +27,22 @@ type script struct {
 	closedEng                  []*engineHandle
 	fetches, starts, stops, ab []*Instance
 	reads                      []readEvent
+	sizings                    []scriptSizing
+}
+
+// scriptSizing is a question about a model's footprint.
+type scriptSizing struct {
+	record   *record
+	hash     string
+	settings []server.Setting
+}
+
+// sizeAll answers all of them.
+func (s *script) sizeAll() {
+	for _, q := range s.sizings {
+		s.tell(sizedEvent{q.record, q.hash, q.settings, q.record.spec.Server.(server.Sizer).Size(s.t.Context(), q.record.spec.Launch, server.Files{}, q.settings)})
+	}
+	s.sizings = nil
 }
 
 func newScript(t *testing.T, totals ...int64) *script {

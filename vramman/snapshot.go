@@ -8,7 +8,6 @@ import (
 
 	"github.com/vllm-gateway/vllm-gateway/vramman/gpu"
 	"github.com/vllm-gateway/vllm-gateway/vramman/ledger"
-	"github.com/vllm-gateway/vllm-gateway/vramman/placement"
 	"github.com/vllm-gateway/vllm-gateway/vramman/scheduler"
 )
 
@@ -18,11 +17,11 @@ import (
 // after the snapshot was taken then wakes the owner, and nothing is missed.
 // While a demand is open, every ready instance is wanted: more than the waiting
 // plans depend on, but a wake is cheap and only the last lease's end makes one.
-func (o *owner) want() {
-	open := slices.ContainsFunc(o.records, o.placeable)
+func (o *owner) want(now time.Time) {
+	open := slices.ContainsFunc(o.records, func(r *record) bool { return o.placeable(now, r) })
 	for _, i := range o.instances {
 		if i.word.state() == StateReady {
-			on := open || i.leaving
+			on := open || i.leaving || slices.ContainsFunc(i.cards, func(c string) bool { return o.squeezed[c] > 0 })
 			i.word.want(on)
 			i.model.wanted.Store(on)
 		}
@@ -30,20 +29,19 @@ func (o *owner) want() {
 }
 
 // placeable says whether a model's demand is the scheduler's business now.
-func (o *owner) placeable(r *record) bool {
+func (o *owner) placeable(now time.Time, r *record) bool {
 	i := r.current
-	return o.read && o.readErr == nil && o.ready() && r.demand != nil && i != nil && i.fetched && i.word.state() == StateFetching && o.loadOf(i) == nil
+	if !o.read || o.readErr != nil || !o.ready() || r.demand == nil || !o.sized(r) {
+		return false
+	}
+	if i == nil {
+		return o.asleepOf(r) != nil
+	}
+	return i.fetched && i.word.state() == StateFetching && o.loadOf(i) == nil && !o.heldBack(now, r)
 }
 
 // poolOf is the pool of a model's configuration.
 func (o *owner) poolOf(r *record) *Pool { return r.from.pool(r.spec.Pool) }
-
-func (m *ModelSpec) need(p *Pool) placement.Need {
-	if p.WholeCard {
-		return placement.Need{}
-	}
-	return m.Need
-}
 
 func (o *owner) expired(i *Instance, now time.Time) bool {
 	return i.word.state() == StateDraining && !now.Before(i.drainBy)
@@ -54,6 +52,8 @@ var phases = map[State]scheduler.Phase{
 	StateStarting:   scheduler.Starting,
 	StateMeasuring:  scheduler.Starting,
 	StateReady:      scheduler.Ready,
+	StateAsleep:     scheduler.Asleep,
+	StateWaking:     scheduler.Starting,
 	StateDraining:   scheduler.Draining,
 	StateStopping:   scheduler.Stopping,
 	StateUnreleased: scheduler.Unreleased,
@@ -67,13 +67,16 @@ func (o *owner) snapshot(now time.Time) scheduler.State {
 	if o.spec != nil { // without a configuration, things only end
 		s.MaxWaitForTurn, s.Policy = o.spec.MaxWaitForTurn, o.spec.Eviction
 	}
+	s.HostRoom = o.hostRoom()
 	index := make(map[string]int, len(o.cards))
 	for _, c := range o.ledger.Cards() {
 		if o.present(c.UUID) == nil {
 			continue
 		}
 		index[c.UUID] = len(s.Cards)
-		s.Cards = append(s.Cards, scheduler.Card{Card: c, Charged: o.ledger.Charged(c.UUID), Gate: o.gates[c.UUID]})
+		s.Cards = append(s.Cards, scheduler.Card{
+			Card: c, Charged: o.ledger.Charged(c.UUID), Gate: o.gates[c.UUID], Class: o.classOf(c.UUID), Squeezed: o.squeezed[c.UUID] > 1,
+		})
 	}
 	leaving := make(map[*Instance]bool)
 	for _, l := range o.loads {
@@ -82,13 +85,31 @@ func (o *owner) snapshot(now time.Time) scheduler.State {
 		}
 		for _, v := range l.victims {
 			leaving[v] = true
+			var rests []int64 // what will be left of a victim that goes to sleep
+			if v.word.state() == StateSleeping {
+				rests = o.restingOf(v)
+			}
 			for n, c := range v.cards {
 				if k, ok := index[c]; ok {
 					s.Cards[k].Charged -= v.charge(n)
+					if rests != nil {
+						s.Cards[k].Charged += rests[n]
+					}
+				}
+			}
+			if rests != nil {
+				s.Instances = append(s.Instances, o.sleeper(v, rests, index, now))
+			}
+		}
+		if l.wakes {
+			leaving[l.instance] = true
+			for n, c := range l.instance.cards {
+				if k, ok := index[c]; ok {
+					s.Cards[k].Charged -= l.instance.charge(n)
 				}
 			}
 		}
-		coming := scheduler.Instance{ID: l.instance.id, Model: l.instance.model.name, Phase: scheduler.Starting, AlwaysOn: l.instance.spec.AlwaysOn}
+		coming := scheduler.Instance{ID: l.instance.id, Model: l.instance.model.name, Phase: scheduler.Starting, AlwaysOn: l.instance.spec.AlwaysOn && !l.instance.spare()}
 		o.tellUsage(&coming)
 		for n, c := range l.cards {
 			if k, ok := index[c]; ok {
@@ -101,34 +122,96 @@ func (o *owner) snapshot(now time.Time) scheduler.State {
 	}
 	for _, i := range o.instances {
 		state := i.word.state()
-		if !state.charged() || leaving[i] {
+		if !state.charged() || leaving[i] || o.unseenAndHeld(i) {
+			continue
+		}
+		if state == StateSleeping { // as if it slept already: only its gates say that it does not
+			rests := o.restingOf(i)
+			for n, c := range i.cards {
+				if k, ok := index[c]; ok {
+					s.Cards[k].Charged += rests[n] - i.charge(n)
+				}
+			}
+			s.Instances = append(s.Instances, o.sleeper(i, rests, index, now))
 			continue
 		}
 		s.Instances = append(s.Instances, o.picture(i, state, now, index))
 	}
 	for _, r := range o.records {
-		if !o.placeable(r) {
+		if !o.placeable(now, r) {
 			continue
 		}
-		p := o.poolOf(r)
-		d := scheduler.Demand{
-			Model: r.model.name, Since: r.demand.since, Pool: p.Name, AlwaysOn: r.spec.AlwaysOn,
-			Need: o.needOf(r), Degree: max(1, r.spec.Launch.TensorParallel),
+		s.Demands = append(s.Demands, o.demandOf(&s, r, r.demand.since))
+	}
+	for _, r := range o.records {
+		if !o.replicaPlaceable(r) {
+			continue
 		}
-		for k, c := range s.Cards {
-			if len(p.GPUs) == 0 {
-				d.Cards = append(d.Cards, k)
-			} else if g := slices.Index(p.GPUs, c.UUID); g >= 0 {
-				d.Cards = append(d.Cards, k)
-			}
-		}
-		slices.SortStableFunc(d.Cards, func(a, b int) int {
-			return cmp.Compare(slices.Index(p.GPUs, s.Cards[a].UUID), slices.Index(p.GPUs, s.Cards[b].UUID))
-		})
+		d := o.demandOf(&s, r, r.replicas.coming.demandSince)
+		d.Gentle, d.AlwaysOn, d.Waiting, d.Explain = true, false, 0, false
 		s.Demands = append(s.Demands, d)
 	}
 	slices.SortStableFunc(s.Demands, func(a, b scheduler.Demand) int { return a.Since.Compare(b.Since) })
 	return s
+}
+
+// unseenAndHeld says whether a card of an instance is not to be seen, as while
+// another inventory opens, and its gate is held: nothing is decided about it then.
+func (o *owner) unseenAndHeld(i *Instance) bool {
+	return slices.ContainsFunc(i.cards, func(c string) bool { return o.gates[c] != "" && o.present(c) == nil })
+}
+
+// demandOf is a model's demand as the scheduler sees it.
+func (o *owner) demandOf(s *scheduler.State, r *record, since time.Time) scheduler.Demand {
+	p := o.poolOf(r)
+	d := scheduler.Demand{
+		Model: r.model.name, Since: since, Pool: p.Name, AlwaysOn: r.spec.AlwaysOn, Degree: o.degreeOf(r),
+		Waiting: r.model.tickets(), Conflict: r.spec.OnConflict, Gentle: o.gentle(r), Explain: r.waiting == "",
+	}
+	if i := o.asleepOf(r); i != nil && r.current == nil {
+		d.Asleep = i.id
+	}
+	for k, c := range s.Cards {
+		if o.allowed(r, c.UUID) {
+			d.Cards = append(d.Cards, k)
+		}
+	}
+	order := r.spec.Pin
+	if len(order) == 0 {
+		order = p.GPUs
+	}
+	slices.SortStableFunc(d.Cards, func(a, b int) int {
+		return cmp.Compare(slices.Index(order, s.Cards[a].UUID), slices.Index(order, s.Cards[b].UUID))
+	})
+	for _, c := range d.Cards {
+		d.Need = append(d.Need, o.footingOn(r, s.Cards[c].Card, d.Degree).bytes)
+	}
+	return d
+}
+
+// restingOf is what a sleeping instance is expected to hold of each card.
+func (o *owner) restingOf(i *Instance) []int64 {
+	all := make([]int64, len(i.cards))
+	for n, c := range i.cards {
+		all[n] = restingDefault
+		if seen, ok := i.record.resting[c]; ok {
+			all[n] = seen
+		}
+		all[n] = min(all[n], i.charge(n))
+	}
+	return all
+}
+
+// sleeper is an instance that goes to sleep, as if it slept already.
+func (o *owner) sleeper(i *Instance, rests []int64, index map[string]int, now time.Time) scheduler.Instance {
+	p := o.picture(i, StateAsleep, now, index)
+	p.Charges = p.Charges[:0]
+	for n, c := range i.cards {
+		if _, ok := index[c]; ok {
+			p.Charges = append(p.Charges, rests[n])
+		}
+	}
+	return p
 }
 
 // picture is one instance as the scheduler sees it.
@@ -136,20 +219,35 @@ func (o *owner) picture(i *Instance, state State, now time.Time, index map[strin
 	p := scheduler.Instance{
 		ID: i.id, Model: i.model.name, Phase: phases[state],
 		Leases: i.word.leases(), Expired: o.expired(i, now),
-		Leaving: i.leaving, ReadySince: i.readySince, LastUsed: i.lastUse(), DemandSince: i.demandSince,
+		Leaving: i.leaving || i.outdated, ReadySince: i.readySince, LastUsed: i.lastUse(), DemandSince: i.demandSince,
 	}
 	o.tellUsage(&p)
-	if state == StateReady {
+	if state == StateReady || state == StateAsleep {
 		p.Tickets = i.model.tickets()
+	}
+	resting := []int64(nil)
+	if state == StateReady {
+		resting = o.resting(now, i)
+		p.HostBytes = i.weights() * hostFactor
 	}
 	// What may change while it runs comes from the configuration in force.
 	if spec := i.record.spec; spec != nil {
 		p.AlwaysOn, p.MinResidency, p.IdleTimeout = spec.AlwaysOn, spec.MinResidency, spec.IdleTimeout
 	}
+	if i.spare() && state == StateReady {
+		// The model has another: this one is not needed by who waits or is served there.
+		p.AlwaysOn, p.Tickets, p.IdleTimeout = false, 0, replicaIdle
+	}
 	for n, c := range i.cards {
 		if k, ok := index[c]; ok {
 			p.Cards = append(p.Cards, k)
 			p.Charges = append(p.Charges, i.charge(n))
+			if state == StateAsleep {
+				p.Awake = append(p.Awake, i.awake(n))
+			}
+			if resting != nil {
+				p.Resting = append(p.Resting, resting[n])
+			}
 		}
 	}
 	return p
@@ -178,6 +276,7 @@ func (o *owner) status(now time.Time) *Status {
 	default:
 		s.Inventory = "opening"
 	}
+	s.Audit, s.Host = o.auditStatus(), o.hostStatus()
 	for n := range o.spec.Models {
 		s.Models = append(s.Models, o.modelStatus(now, &o.spec.Models[n]))
 	}
@@ -241,11 +340,17 @@ func (o *owner) modelStatus(now time.Time, spec *ModelSpec) ModelStatus {
 		return m
 	}
 	m.Queue, m.Waiting = r.model.Queue(), r.waiting
+	if r.from == o.spec && r.spec != nil && o.read && o.sized(r) {
+		m.Footprint = o.needStatus(r)
+	}
 	if f := r.failure; f != nil {
 		m.Failure = &Failure{Class: string(f.class), Message: f.message, Count: f.count, Until: f.until}
 		if now.Before(f.until) {
 			m.State = "failed"
 		}
+	}
+	if i := o.asleepOf(r); i != nil {
+		m.State = i.word.state().String()
 	}
 	if r.demand != nil {
 		m.State = "waiting"
@@ -264,7 +369,7 @@ func (o *owner) modelStatus(now time.Time, spec *ModelSpec) ModelStatus {
 func (o *owner) instanceStatus(i *Instance) InstanceStatus {
 	s := InstanceStatus{
 		ID: i.id, Model: i.model.name, State: i.word.state().String(), Stage: string(i.stage), Since: i.since,
-		GPUs: i.cards, Leases: i.word.leases(), Hash: i.hash,
+		GPUs: i.cards, Leases: i.word.leases(), Hash: i.hash, Source: i.footing.source,
 	}
 	for n, c := range i.cards {
 		if card := o.present(c); card != nil && card.Total == 0 {

@@ -1,6 +1,7 @@
 package vramman
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -31,8 +32,24 @@ type Spec struct {
 	MaxWaitForTurn time.Duration
 	// DrainTimeout bounds a drain: requests that outlive it are cut.
 	DrainTimeout time.Duration
+	// TotalConcurrent and TotalQueue bound the requests that are served, and that
+	// wait, over all models; 0: no bound.
+	TotalConcurrent, TotalQueue int
+	// SleepMemory is how much of the host's memory sleeping instances may take
+	// together, in bytes; 0: half of it.
+	SleepMemory int64
+
+	// Store keeps what was measured and decided; nil: it is lost with the process.
+	Store Store
 
 	Log *zap.Logger
+}
+
+// Store keeps values under keys, each whole or not at all. It is used by workers.
+type Store interface {
+	// Load returns what was kept, or an error that wraps [fs.ErrNotExist].
+	Load(ctx context.Context, key string) ([]byte, error)
+	Store(ctx context.Context, key string, value []byte) error
 }
 
 // Pool is a named set of cards.
@@ -43,7 +60,8 @@ type Pool struct {
 	GPUs []string
 	// Budget is the share of each card that instances may be charged, in (0, 1].
 	Budget float64
-	// WholeCard gives each instance the whole budget of its cards.
+	// WholeCard gives each instance the whole budget of its cards, but for those
+	// of models that share theirs.
 	WholeCard bool
 }
 
@@ -61,10 +79,25 @@ type ModelSpec struct {
 	Server server.Server // how it is launched and understood
 	Launch server.Model  // what it is launched with
 
-	// Need is the footprint on each of its cards: declared, or a share.
+	// Need is the footprint on each of its cards: declared, or a share. Zero: what
+	// was measured or is estimated, or else the pool's whole budget.
 	Need placement.Need
+	// AutoParallel takes the smallest degree of tensor parallelism that fits;
+	// Launch.TensorParallel is 0 then.
+	AutoParallel bool
+	// Pin and Exclude are UUIDs: it runs on these cards of its pool only, or on
+	// none of those. Empty: no restriction.
+	Pin, Exclude []string
+	// Colocate has it share cards of a pool of whole cards with others that do.
+	Colocate   bool
+	OnConflict scheduler.Conflict // what it does where there is no room
 
-	AlwaysOn      bool          // started by itself and never evicted
+	AlwaysOn bool // started by itself and never evicted
+	// Replicas is how many instances it may have at once, where its queue is long and
+	// room is free; 0 and 1: one.
+	Replicas int
+
+	Preload       bool          // started by itself where there is room, and again when it died
 	IdleTimeout   time.Duration // stopped after so long without a request; 0: never
 	MinResidency  time.Duration // spared from eviction for so long after it was ready
 	StartTimeout  time.Duration // from the server's start until it is ready

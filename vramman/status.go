@@ -12,6 +12,8 @@ type Status struct {
 	Models    []ModelStatus    `json:"models"`
 	Instances []InstanceStatus `json:"instances"`
 	GPUs      []GPUStatus      `json:"gpus"`
+	Host      HostStatus       `json:"host"`
+	Audit     AuditStatus      `json:"audit"`
 	Decisions []DecisionStatus `json:"decisions"` // the newest last, 100 at most
 }
 
@@ -24,9 +26,12 @@ type ModelStatus struct {
 	Waiting  string     `json:"waiting,omitempty"` // what its start waits for, in words
 	Failure  *Failure   `json:"failure,omitempty"`
 	Queue    QueueState `json:"queue"`
-	Need     int64      `json:"need_per_gpu,omitempty"` // 0: the pool's whole budget or a share
+	Need     int64      `json:"need_per_gpu,omitempty"` // as declared; 0: nothing was
 	AlwaysOn bool       `json:"always_on,omitempty"`
-	LastUsed *time.Time `json:"last_used,omitempty"`
+	// Footprint is what it is given on each kind of card, as far as that was
+	// worked out.
+	Footprint []NeedStatus `json:"footprint,omitempty"`
+	LastUsed  *time.Time   `json:"last_used,omitempty"`
 }
 
 // Failure is why a model is not being started at present.
@@ -45,8 +50,9 @@ type InstanceStatus struct {
 	Stage    string     `json:"stage,omitempty"` // how far its start has come
 	Since    time.Time  `json:"since"`           // in this state
 	GPUs     []string   `json:"gpus,omitempty"`
-	Declared int64      `json:"declared"`           // per GPU
-	Charged  int64      `json:"charged"`            // per GPU: the larger of declared and measured
+	Declared int64      `json:"declared"`           // per GPU: what was reserved for it
+	Source   string     `json:"source,omitempty"`   // where that comes from: declared, measured, estimated, …
+	Charged  int64      `json:"charged"`            // per GPU: the larger of reserved and measured
 	Measured int64      `json:"measured,omitempty"` // the largest on one of its GPUs
 	Leases   int        `json:"leases"`
 	LastUsed *time.Time `json:"last_used,omitempty"`
@@ -79,9 +85,12 @@ type Holder struct {
 // DecisionStatus is one decision and its reason.
 type DecisionStatus struct {
 	Time     time.Time `json:"time"`
-	Action   string    `json:"action"` // start, evict, stop, drain, wait, refuse, ready, failed, gone
+	Action   string    `json:"action"` // start, wake, evict, sleep, asleep, stop, drain, wait, refuse, adjust, replan, ready, failed, unreleased, gone
 	Model    string    `json:"model"`
 	Instance string    `json:"instance,omitempty"`
 	GPUs     []string  `json:"gpus,omitempty"`
 	Reason   string    `json:"reason"`
+	// Cards is how the decision saw each card that the model may run on; empty for
+	// what is about no choice of cards.
+	Cards []CandidateStatus `json:"cards,omitempty"`
 }

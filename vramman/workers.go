@@ -124,12 +124,13 @@ func (w *workers) readCards(number uint64, h *inventoryHandle, of []*Instance) {
 	for n, i := range of {
 		running[n] = i.running
 	}
-	inv := h.inventory
+	inv, machine := h.inventory, h.machine
 	w.running.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
 		defer cancel()
 		e := readEvent{number: number, handle: h, pids: make(map[*Instance][]int, len(of))}
 		e.cards, e.err = readAll(ctx, inv)
+		e.host, _ = w.manager.readHost(machine) // where it is not known, nobody is put to sleep
 		for n, i := range of {
 			// An instance that has ended has no processes; that is no failure.
 			if pids, err := running[n].PIDs(ctx); err == nil {
@@ -220,24 +221,31 @@ func (w *workers) progress(i *Instance) func(string) {
 // launch is what the engine is told of an instance. It may read files.
 func launch(i *Instance, e engine.Engine, key string) *engine.Launch {
 	s := i.spec
-	place := server.Place{Charge: i.share, CardTotal: i.total, Key: key, StartTimeout: i.start, StopGrace: i.stop}
+	place := server.Place{
+		Charge: i.share, CardTotal: i.total, Free: i.free, Context: i.footing.belief.Context, KVBytes: i.footing.kv,
+		Key: key, StartTimeout: i.start, StopGrace: i.stop,
+	}
+	model := s.Launch
+	if len(i.cards) > 0 { // chosen
+		model.TensorParallel = len(i.cards)
+	}
 	if c, ok := e.(engine.Cacher); ok {
 		place.Cache = c.Cache()
 	}
 	l := &engine.Launch{
 		Gateway: i.gateway, Model: s.Name, ID: i.id, Hash: i.hash,
-		Args:         func(at engine.Listen) []string { return s.Server.Args(s.Launch, place, at) },
+		Args:         func(at engine.Listen) []string { return s.Server.Args(model, place, at) },
 		GPUs:         i.cards,
 		Charge:       i.share,
 		StopGrace:    i.stop,
 		Image:        s.Launch.Image,
 		Mounts:       s.Launch.Mounts,
-		FetchCommand: s.Server.FetchCommand(s.Launch),
+		FetchCommand: s.Server.FetchCommand(model),
 		Output:       func(string) {},
 		Progress:     func(string) {},
 	}
 	l.Env = append(l.Env, i.environ...)
-	l.Env = append(l.Env, s.Server.Env(s.Launch, place)...)
+	l.Env = append(l.Env, s.Server.Env(model, place)...)
 	l.Env = append(l.Env, s.Launch.Env...)
 	return l
 }

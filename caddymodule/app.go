@@ -55,6 +55,11 @@ type App struct {
 	// configuration changes or removes. What outlives it is cut. Default: `10m`.
 	DrainTimeout caddy.Duration `json:"drain_timeout,omitempty"`
 
+	// How much of the host's memory models that sleep may take together, in bytes.
+	// Default: half of it.
+	SleepMemory int64 `json:"sleep_memory,omitempty"`
+
+	Totals
 	Limits
 
 	// Options that hold for each model that does not say otherwise.
@@ -67,6 +72,8 @@ type App struct {
 	generation      *vramman.Generation
 	manager         *vramman.Manager // nil: no reference to it is held
 	requestDefaults map[string]*openai.Defaults
+	requestLimits   map[string]openai.Limits
+	fallbacks       map[string]*fallback // by the model's name
 }
 
 // CaddyModule returns the Caddy module information.
@@ -138,6 +145,10 @@ func (a *App) Manager() *vramman.Manager { return a.manager }
 // RequestDefaults are what requests for a model are filled in with; nil: nothing.
 // The model is named as configured, not by an alias.
 func (a *App) RequestDefaults(model string) *openai.Defaults { return a.requestDefaults[model] }
+
+// RequestLimits are what requests for a model may ask for. The model is named as
+// configured, not by an alias.
+func (a *App) RequestLimits(model string) openai.Limits { return a.requestLimits[model] }
 
 // committer puts a configuration in force once all its apps have started. Only
 // then may anything be stopped for it.

@@ -47,7 +47,7 @@ func TestLife(t *testing.T) {
 	load := func(name, model string, fail bool) (*App, error) {
 		app := fmt.Sprintf(`{"name": %q, %s, "models": [{"name": %q, "repo": "r", "aliases": ["alias"]}]}`, name,
 			strings.Replace(guests, `"source"`, fmt.Sprintf(`"folder": %q, "source"`, folder), 1), model)
-		config := strings.Replace(string(quietConfig(app)), `"apps": {`, fmt.Sprintf(`"apps": {"vramman_test_probe": {"fail": %v}, `, fail), 1)
+		config := strings.Replace(string(quietConfig(app)), `"apps": {`, fmt.Sprintf(`"storage": {"module": "file_system", "root": %q}, "apps": {"vramman_test_probe": {"fail": %v}, `, folder, fail), 1)
 		err := caddy.Load([]byte(config), true)
 		return probed, err
 	}

@@ -149,12 +149,29 @@ func (r *reader) countOrZero(n **int) error {
 	return r.number(*n, 0)
 }
 
+// countOrAuto reads a whole number of at least 1, or 'auto'.
+func (r *reader) countOrAuto(n *int, auto *bool) error {
+	option := r.Val()
+	var s string
+	if err := r.text(&s); err != nil {
+		return err
+	}
+	if *auto = s == "auto"; *auto {
+		return nil
+	}
+	return r.parseNumber(option, s, n, 1)
+}
+
 func (r *reader) number(n *int, least int) error {
 	option := r.Val()
 	var s string
 	if err := r.text(&s); err != nil {
 		return err
 	}
+	return r.parseNumber(option, s, n, least)
+}
+
+func (r *reader) parseNumber(option, s string, n *int, least int) error {
 	var err error
 	if *n, err = strconv.Atoi(s); err != nil {
 		return r.Errf("%s: '%s' is not a whole number", option, s)

@@ -117,6 +117,15 @@ func TestMistakes(t *testing.T) {
 		{"alias twice", "model a {\n repo r\n alias x\n alias y x\n}", "the alias x is a name of model a already", 4},
 		{"alias with a space", "model a {\n repo r\n alias \"x y\"\n}", "cannot be a model's name", 3},
 
+		// Fallbacks.
+		{"fallback that is no model", "model a {\n repo r\n fallback b\n}", "model a: the fallback b is no model", 3},
+		{"fallback to itself", "model a {\n repo r\n alias b\n fallback b\n}", "model a: the fallback b is the model itself", 4},
+		{"fallback of the defaults", "defaults {\n fallback b\n}\nmodel a {\n repo r\n}", "model a: the fallback b is no model", 2},
+		{"fallback with a password", "model a {\n repo r\n fallback https://u:p@h/v1\n}", "must be a model, or a URL such as", 3},
+		{"fallback of another scheme", "model a {\n repo r\n fallback ftp://h/v1\n}", "must be a model, or a URL such as", 3},
+		{"key without a URL", "model a {\n repo r\n fallback_key k\n}", "fallback_key goes with a fallback that is a URL", 3},
+		{"model without a URL", "model a {\n repo r\n fallback_model b\n}", "fallback_model goes with a fallback that is a URL", 3},
+
 		// Numbers, times, sizes.
 		{"no number", "max_concurrent many", "max_concurrent: 'many' is not a whole number", 1},
 		{"broken number", "max_queue 1.5", "max_queue: '1.5' is not a whole number", 1},

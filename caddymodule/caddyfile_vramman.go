@@ -39,14 +39,20 @@ func parseVramman(d *caddyfile.Dispenser, existing any) (any, error) {
 //		}
 //		max_wait_for_turn <time>
 //		drain_timeout     <time>
+//		sleep_memory      <size>
+//		total_concurrent  <number>
+//		total_queue       <number>
+//		default_model     <name>
 //
 //		<limits...>
 //		defaults {
 //			<model options...>
 //		}
 //		model <name> {
-//			repo  <repository or folder>
+//			repo  <repository or folder>|<repository>:<quantization>
+//			file  <path of a GGUF file>
 //			alias <names...>
+//			lora  <name>=<repository or folder>
 //			<model options...>
 //		}
 //	}
@@ -67,16 +73,26 @@ func parseVramman(d *caddyfile.Dispenser, existing any) (any, error) {
 //	pool                   <name>
 //	vram                   <size>
 //	gpu_memory_utilization <share>
-//	tensor_parallel        <number>
+//	tensor_parallel        <number>|auto
 //	max_model_len          <tokens>
 //	max_num_seqs           <number>
+//	kv_reservation_seqs    <number>
 //	dtype                  <type>
 //	quantization           <method>
 //	enforce_eager          [on|off]
 //	args                   <arguments...>
 //	env                    <name> <value>
 //	request_defaults       `<JSON object>`
+//	max_tokens_limit       <tokens>
+//	n_limit                <number>
 //	always_on              [on|off]
+//	preload                [on|off]
+//	pin_gpus               <uuids...>
+//	exclude_gpus           <uuids...>
+//	colocate               [on|off]
+//	on_conflict            evict|wait|reject
+//	replicas               <number>
+//	sleep                  [on|off]
 //	image                  <image>
 //	mount                  <folder>|<volume> <target> [ro]
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
@@ -119,6 +135,8 @@ func (a *App) option(r *reader, word string) error {
 		return r.duration(&a.MaxWaitForTurn)
 	case "drain_timeout":
 		return r.duration(&a.DrainTimeout)
+	case "sleep_memory":
+		return r.size(&a.SleepMemory)
 	case "pool":
 		p := new(Pool)
 		if err := r.named(&p.Name, "pool", func(name string) bool { return a.pool(name) != nil }); err != nil {
@@ -138,6 +156,9 @@ func (a *App) option(r *reader, word string) error {
 		}
 		a.Models = append(a.Models, m)
 		return m.read(r)
+	}
+	if known, err := a.Totals.option(r, word); known {
+		return err
 	}
 	if known, err := a.Limits.option(r, word); known {
 		return err
@@ -170,7 +191,7 @@ func (a *App) checkServer(r *reader, m *Model) error {
 	if guest == nil {
 		guest = new(ServerVLLM)
 	}
-	return checkArgs(m, a.complete(m).Args, guest)
+	return checkAgainstServer(m, a.complete(m), guest)
 }
 
 // model finds a model by its name; nil: there is none of this name.

@@ -18,12 +18,14 @@ import (
 
 func init() {
 	caddy.RegisterModule(Health{})
+	caddy.RegisterModule(new(Keys))
 	caddy.RegisterModule(new(Catalog))
 	caddy.RegisterModule(new(Status))
 	caddy.RegisterModule(new(Admission))
 	caddy.RegisterModule(new(Upstream))
 
 	httpcaddyfile.RegisterHandlerDirective("vllm_health", parseHandler[Health])
+	httpcaddyfile.RegisterHandlerDirective("vllm_keys", parseHandler[Keys])
 	httpcaddyfile.RegisterHandlerDirective("vllm_catalog", parseHandler[Catalog])
 	httpcaddyfile.RegisterHandlerDirective("vllm_status", parseHandler[Status])
 	httpcaddyfile.RegisterHandlerDirective("vllm_admission", parseHandler[Admission])
@@ -34,7 +36,7 @@ func init() {
 	// is the order in which they handle a request. All of it must stand in one init,
 	// since the order of the files' own is nobody's promise.
 	for _, directive := range []string{
-		"vllm_health", "vllm_catalog", "vllm_status", "vllm_admission", "vllm_upstream", "vllm_gateway",
+		"vllm_health", "vllm_keys", "vllm_catalog", "vllm_status", "vllm_admission", "vllm_upstream", "vllm_gateway",
 	} {
 		httpcaddyfile.RegisterDirectiveOrder(directive, httpcaddyfile.Before, "reverse_proxy")
 	}
@@ -66,9 +68,17 @@ func parseHandler[T any, H interface {
 // other. Syntax:
 //
 //	vllm_gateway [<matcher>] {
+//		keys {
+//			<options of vllm_keys...>
+//		}
 //		status      local|public|off
 //		max_body    <size>
 //		body_memory <size>
+//		client_header <name>
+//		keepalive     <time>
+//		connect_timeout     <duration>
+//		request_timeout     <duration>
+//		stream_idle_timeout <duration>
 //	}
 func parseGateway(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	h.Next() // the directive
@@ -80,7 +90,8 @@ func parseGateway(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if h.NextArg() {
 		return nil, h.ArgErr()
 	}
-	status, admission, withStatus := new(Status), new(Admission), true
+	status, admission, upstream, withStatus := new(Status), new(Admission), new(Upstream), true
+	var keys *Keys
 	r := newReader(h.Dispenser)
 	err = r.block("", nil, func(word string) error {
 		if word == "status" {
@@ -92,7 +103,14 @@ func parseGateway(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 			}
 			return nil
 		}
+		if word == "keys" {
+			keys = new(Keys)
+			return keys.read(r)
+		}
 		if known, err := admission.option(r, word); known {
+			return err
+		}
+		if known, err := upstream.option(r, word); known {
 			return err
 		}
 		return r.unknown("vllm_gateway")
@@ -111,12 +129,19 @@ func parseGateway(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 		route.HandlersRaw = append(route.HandlersRaw, caddyconfig.JSONModuleObject(handler, "handler", name, nil))
 	}
 	add("vllm_health", Health{})
+	if keys != nil {
+		if withStatus && status.Audience == statusPublic { // told to everybody: no key is asked for
+			add("vllm_status", status)
+			withStatus = false
+		}
+		add("vllm_keys", keys)
+	}
 	add("vllm_catalog", new(Catalog))
 	if withStatus {
 		add("vllm_status", status)
 	}
 	add("vllm_admission", admission)
-	add("vllm_upstream", new(Upstream))
+	add("vllm_upstream", upstream)
 	return []httpcaddyfile.ConfigValue{{Class: "route", Value: route}}, nil
 }
 
@@ -145,8 +170,24 @@ func (*Catalog) UnmarshalCaddyfile(d *caddyfile.Dispenser) error { return bare(d
 
 // UnmarshalCaddyfile reads the directive. Syntax:
 //
-//	vllm_upstream [<matcher>]
-func (*Upstream) UnmarshalCaddyfile(d *caddyfile.Dispenser) error { return bare(d) }
+//	vllm_upstream [<matcher>] {
+//		connect_timeout     <duration>
+//		request_timeout     <duration>
+//		stream_idle_timeout <duration>
+//	}
+func (u *Upstream) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	r := newReader(d)
+	return r.block("", nil, func(word string) error {
+		if known, err := u.option(r, word); known {
+			return err
+		}
+		return r.unknown("vllm_upstream")
+	})
+}
 
 // UnmarshalCaddyfile reads the directive. Syntax:
 //
@@ -189,6 +230,8 @@ func (s *Status) readAudience(r *reader) error {
 //	vllm_admission [<matcher>] {
 //		max_body    <size>
 //		body_memory <size>
+//		client_header <name>
+//		keepalive     <time>
 //	}
 func (a *Admission) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
@@ -218,6 +261,10 @@ func (a *Admission) option(r *reader, word string) (known bool, err error) {
 		return true, readBytes(r, &a.MaxBody)
 	case "body_memory":
 		return true, readBytes(r, &a.BodyMemory)
+	case "client_header":
+		return true, r.text(&a.ClientHeader)
+	case "keepalive":
+		return true, r.duration(&a.Keepalive)
 	}
 	return false, nil
 }

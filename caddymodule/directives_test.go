@@ -41,6 +41,8 @@ func handlersOf(t *testing.T, block string) ([]string, error) {
 func TestDirectives(t *testing.T) {
 	const (
 		health    = `{"handler":"vllm_health"}`
+		keys      = `{"handler":"vllm_keys","keys":[{"key":"{env.KEY}","name":"alice"}]}`
+		public    = `{"audience":"public","handler":"vllm_status"}`
 		catalog   = `{"handler":"vllm_catalog"}`
 		status    = `{"handler":"vllm_status"}`
 		admission = `{"handler":"vllm_admission"}`
@@ -52,13 +54,24 @@ func TestDirectives(t *testing.T) {
 	}{
 		{"vllm_gateway", []string{health, catalog, status, admission, upstream}},
 		{"vllm_gateway /v1/*", []string{health, catalog, status, admission, upstream}},
-		{"vllm_upstream\nvllm_admission\nvllm_status\nvllm_catalog\nvllm_health", []string{health, catalog, status, admission, upstream}},
+		{
+			"vllm_upstream\nvllm_admission\nvllm_status\nvllm_catalog\nvllm_keys {\nkey alice {env.KEY}\n}\nvllm_health",
+			[]string{health, keys, catalog, status, admission, upstream},
+		},
+		{"vllm_gateway {\nkeys {\nkey alice {env.KEY}\n}\n}", []string{health, keys, catalog, status, admission, upstream}},
+		{"vllm_gateway {\nstatus public\nkeys {\nkey alice {env.KEY}\n}\n}", []string{health, public, keys, catalog, admission, upstream}},
+		{"vllm_gateway {\nstatus off\nkeys {\nkey alice {env.KEY}\n}\n}", []string{health, keys, catalog, admission, upstream}},
 		{"vllm_gateway {\nstatus off\n}", []string{health, catalog, admission, upstream}},
 		{"vllm_gateway {\nstatus public\nmax_body 1MiB\nbody_memory 2GiB\n}", []string{
-			health, catalog, `{"audience":"public","handler":"vllm_status"}`,
+			health, catalog, public,
 			`{"body_memory":2147483648,"handler":"vllm_admission","max_body":1048576}`, upstream,
 		}},
-		{"vllm_status public", []string{`{"audience":"public","handler":"vllm_status"}`}},
+		{"vllm_gateway {\nconnect_timeout 2s\nrequest_timeout 1h\nstream_idle_timeout 0s\n}", []string{
+			health, catalog, status, admission,
+			`{"connect_timeout":2000000000,"handler":"vllm_upstream","request_timeout":3600000000000,"stream_idle_timeout":0}`,
+		}},
+		{"vllm_upstream {\nstream_idle_timeout 1m\n}", []string{`{"handler":"vllm_upstream","stream_idle_timeout":60000000000}`}},
+		{"vllm_status public", []string{public}},
 		{"vllm_admission {\nmax_body 5MB\n}", []string{`{"handler":"vllm_admission","max_body":5000000}`}},
 	}
 	for _, tt := range tests {
@@ -71,7 +84,10 @@ func TestDirectives(t *testing.T) {
 
 func TestDirectiveMistakes(t *testing.T) {
 	for block, want := range map[string]string{
-		"vllm_gateway on":                                        "wrong argument count",
+		"vllm_gateway on": "wrong argument count",
+		"vllm_gateway {\nkeys {\nkey alice {env.A}\n}\nkeys {\nkey bob {env.B}\n}\n}": "keys is already specified",
+		"vllm_gateway {\nkeys\n}":                                "there is no API key",
+		"vllm_keys":                                              "there is no API key",
 		"vllm_gateway {\nstatus\n}":                              "wrong argument count",
 		"vllm_gateway {\nstatus all\n}":                          "status is 'all', but must be",
 		"vllm_gateway {\nmax_bodies 1\n}":                        "unrecognized vllm_gateway option 'max_bodies'",
@@ -85,7 +101,10 @@ func TestDirectiveMistakes(t *testing.T) {
 		"vllm_status all":                                        "must be 'local' or 'public'",
 		"vllm_health on":                                         "wrong argument count",
 		"vllm_catalog {\nmax 1\n}":                               "vllm_catalog has no options",
-		"vllm_upstream {\nretries 3\n}":                          "vllm_upstream has no options",
+		"vllm_upstream {\nconnect_timeout 0s\n}":                 "connect_timeout must be above 0",
+		"vllm_upstream {\nrequest_timeout -1s\n}":                "request_timeout is negative",
+		"vllm_upstream on":                                       "wrong argument count",
+		"vllm_upstream {\nretries 3\n}":                          "unrecognized vllm_upstream option 'retries'",
 	} {
 		_, err := handlersOf(t, block)
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "Caddyfile:") {

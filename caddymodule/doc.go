@@ -6,3 +6,5 @@
 // one manager of package vramman, through all reloads. Configurations come and go
 // as generations of it.
 package caddymodule
+
+import _ "github.com/vllm-gateway/vllm-gateway/caddymodule/commands" // the subcommands

@@ -4,6 +4,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -26,8 +27,10 @@ const (
 const (
 	// unknownRetryAfter is told while nothing is known of when a retry may succeed.
 	unknownRetryAfter = 30 * time.Second
-	// minRetryAfter is the shortest that clients are told.
+	// minRetryAfter and maxRetryAfter are the shortest and the longest that clients
+	// are told. OpenAI's SDKs do not heed more than a minute.
 	minRetryAfter = time.Second
+	maxRetryAfter = time.Minute
 )
 
 // statusOf is the HTTP status of each of the manager's codes.
@@ -35,6 +38,8 @@ var statusOf = map[vramman.Code]int{
 	vramman.CodeUnknownModel: http.StatusNotFound,
 	vramman.CodeQueueFull:    http.StatusTooManyRequests,
 	vramman.CodeQueueTimeout: http.StatusGatewayTimeout,
+	vramman.CodeUnreachable:  http.StatusGatewayTimeout,
+	vramman.CodeDeadline:     http.StatusGatewayTimeout,
 	vramman.CodeUnplaceable:  http.StatusServiceUnavailable,
 	vramman.CodeStartFailed:  http.StatusServiceUnavailable,
 	vramman.CodeModelRemoved: http.StatusServiceUnavailable,
@@ -45,33 +50,56 @@ var statusOf = map[vramman.Code]int{
 // refusal is what a client is told of an error. An error that is neither the
 // manager's nor this package's becomes a 500 that says nothing of it.
 func refusal(err error) openai.Error {
-	e, ok := errors.AsType[*vramman.Error](err)
-	if !ok {
-		return openai.AsError(err)
+	var told openai.Error
+	ours := false
+	if e, ok := errors.AsType[*vramman.Error](err); ok {
+		told, ours = managerRefusal(e), true
+	} else if told = openai.AsError(err); told.Code == openai.CodeInternal && errors.Is(err, context.DeadlineExceeded) {
+		told = deadlinePassed()
 	}
-	status, ok := statusOf[e.Code]
-	if !ok {
-		status = http.StatusServiceUnavailable
-	}
-	told := openai.Error{
-		Status:     status,
-		Code:       string(e.Code),
-		Message:    e.Message,
-		RetryAfter: e.RetryAfter,
-		NoRetry:    e.NoRetry,
-	}
-	busy := status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable
 	switch {
-	case e.NoRetry:
+	case told.NoRetry:
 		told.RetryAfter = 0
-	case e.RetryAfter <= 0 && busy:
-		told.RetryAfter = unknownRetryAfter
+	case told.RetryAfter > 0 || ours && worthRetrying(told.Status):
+		told.RetryAfter = retryJitter.spread(cmp.Or(max(0, told.RetryAfter), unknownRetryAfter))
 	}
 	return told
 }
 
-// gone says whether a request's client has left.
-func gone(ctx context.Context) bool { return ctx.Err() != nil }
+// managerRefusal is an error of the manager's in the words of OpenAI's API.
+func managerRefusal(e *vramman.Error) openai.Error {
+	status, ok := statusOf[e.Code]
+	if !ok {
+		status = http.StatusServiceUnavailable
+	}
+	return openai.Error{
+		Status: status, Code: string(e.Code), Message: e.Message,
+		RetryAfter: e.RetryAfter, NoRetry: e.NoRetry,
+	}
+}
+
+// worthRetrying says whether a status means that the same request may succeed later.
+func worthRetrying(status int) bool {
+	switch status {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
+}
+
+// deadlinePassed is what a client is told whose own deadline has passed.
+func deadlinePassed() openai.Error {
+	return openai.Error{
+		Status:  http.StatusGatewayTimeout,
+		Code:    string(vramman.CodeDeadline),
+		Message: "the request's deadline has passed before it was answered to the end",
+		NoRetry: true,
+	}
+}
+
+// gone says whether a request's client has left. That its deadline has passed is
+// something else: it waits to be told.
+func gone(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
 
 // errClientLeft means that the client left while it sent its request.
 var errClientLeft = errors.New("the client left")

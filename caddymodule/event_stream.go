@@ -5,6 +5,7 @@ package caddymodule
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -15,8 +16,13 @@ import (
 // isEventStream says whether an answer is a stream of server-sent events of
 // open length, to which an event can be added.
 func isEventStream(res *http.Response) bool {
-	media, _, _ := strings.Cut(res.Header.Get("Content-Type"), ";")
-	return strings.EqualFold(strings.TrimSpace(media), "text/event-stream") && res.ContentLength < 0
+	return isEventType(res.Header.Get("Content-Type")) && res.ContentLength < 0
+}
+
+// isEventType says whether a media type is that of server-sent events.
+func isEventType(contentType string) bool {
+	media, _, _ := strings.Cut(contentType, ";")
+	return strings.EqualFold(strings.TrimSpace(media), "text/event-stream")
 }
 
 // eventStream is the body of an answer with events. When reading it fails, and
@@ -43,11 +49,16 @@ func (s *eventStream) Read(p []byte) (int, error) {
 		return n, err
 	}
 	s.broken = true
+	why := brokenOff(s.x.model, err)
 	s.x.outcome = outcomeCut
+	if errors.Is(s.ctx.Err(), context.DeadlineExceeded) {
+		why = deadlinePassed()
+		s.x.outcome = why.Code
+	}
 	if !s.atEventEnd() {
 		s.last = append(s.last, "\n\n"...)
 	}
-	s.last = append(s.last, openai.SSEError(s.x.route.Dialect, cutOff(s.x.model))...)
+	s.last = append(s.last, openai.SSEError(s.x.route.Dialect, why)...)
 	if n > 0 {
 		return n, nil
 	}

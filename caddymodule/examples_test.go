@@ -89,7 +89,17 @@ func TestDemoCannotHoldAllItsModels(t *testing.T) {
 func TestDocumentation(t *testing.T) {
 	docs := string(readFile(t, "../docs/configuration.md"))
 	for _, config := range []any{
-		App{}, Pool{}, Model{}, EngineProcess{}, EngineSimulated{}, GPUsSimulated{}, SimulatedGPU{}, Admission{},
+		App{},
+		Pool{},
+		Model{},
+		EngineProcess{},
+		EngineSimulated{},
+		GPUsSimulated{},
+		SimulatedGPU{},
+		Admission{},
+		Keys{},
+		Key{},
+		TrustedAuth{},
 	} {
 		for _, field := range reflect.VisibleFields(reflect.TypeOf(config)) {
 			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
@@ -116,8 +126,15 @@ func TestDocumentedExamples(t *testing.T) {
 			if err := validate(t, []byte(text)); err != nil {
 				t.Errorf("%v in\n%s", err, text)
 			}
+		case language == "jsonc": // a file of keys
+			if ring, err := parseKeys([]byte(text)); err != nil || len(ring) == 0 {
+				t.Errorf("%d keys and %v in\n%s", len(ring), err, text)
+			}
 		case language == "caddyfile" && strings.HasPrefix(text, "{"):
 			caddyfiles++
+			if formatted := caddyfile.Format([]byte(text)); string(formatted) != text {
+				t.Errorf("not formatted as 'caddy fmt' does; it should be\n%s", formatted)
+			}
 			config, _, err := adapt(text)
 			if err == nil {
 				err = validate(t, config)

@@ -20,22 +20,38 @@ import (
 type exchange struct {
 	route  openai.Route
 	model  string // as configured, whatever alias the client used
+	served string // the name that the server knows: the model's, or one of its adapters'
 	stream bool   // the client asked for events
 
 	ticket vramman.Ticket
-	slot   slot // the ticket, as attempts see it
-	hold   hold // the present attempt's lease, or nil
+	slot   slot   // the ticket, as attempts see it
+	keeper string // the only instance that can answer; empty: any
+
+	door     *Admission // which let it in
+	fallback *fallback  // where it goes if its model cannot serve it; nil: nowhere, or it did
+	asked    string     // the model asked for, if another serves; else empty
+	outside  string     // the URL that serves it; empty: an instance does
+	answerer string     // the fallback's name for clients; empty: the model itself serves
+
+	hold hold // the present attempt's lease, or nil
 
 	body *requestBody
 
-	instance  string        // of the last attempt
-	retries   int           // attempts that failed and were followed by another
-	retrying  time.Duration // what those attempts took, and the waits after them
-	connect   time.Duration // until the last attempt had a connection
-	firstByte time.Duration // from the last attempt's beginning to its answer's headers
-	answered  time.Time     // when those headers came; zero before
-	streaming time.Duration // from the headers to the end
-	outcome   string        // outcomeServed, another outcome, or an error's code
+	handshake http.Header // what opens a WebSocket
+
+	ctx       context.Context // the client's own, without the proxy's additions
+	timer     *attemptTimer   // the present attempt's, or nil
+	broke     error           // what ended an answer before it was whole
+	caller    *Caller         // who the client is; nil: no key was asked for
+	echoed    bool            // the client has been told its request's ID
+	instance  string          // of the last attempt
+	retries   int             // attempts that failed and were followed by another
+	retrying  time.Duration   // what those attempts took, and the waits after them
+	connect   time.Duration   // until the last attempt had a connection
+	firstByte time.Duration   // from the last attempt's beginning to its answer's headers
+	answered  time.Time       // when those headers came; zero before
+	streaming time.Duration   // from the headers to the end
+	outcome   string          // outcomeServed, another outcome, or an error's code
 }
 
 // What became of a request, beside the codes of errors.
@@ -58,12 +74,28 @@ func (x *exchange) acquire(ctx context.Context, avoid instance) (instance, error
 	return i, nil
 }
 
-// release ends the present attempt's lease, if there is one.
+// release ends the present attempt, if there is one: what it has of the server is
+// given up, then its lease.
 func (x *exchange) release(now time.Time) {
+	x.endTimer()
 	if x.hold != nil {
 		x.hold.Release(now)
 		x.hold = nil
 	}
+}
+
+// endTimer ends the timer of what was sent last.
+func (x *exchange) endTimer() {
+	if x.timer != nil {
+		x.timer.end()
+		x.timer = nil
+	}
+}
+
+// late says whether an attempt at a time would be one after the ticket's deadline.
+func (x *exchange) late(at time.Time) bool {
+	deadline := x.ticket.Deadline()
+	return !deadline.IsZero() && at.After(deadline)
 }
 
 // begin notes that an answer's headers have come. From here on nothing is tried
@@ -112,6 +144,15 @@ func (x *exchange) serverTiming() string {
 // the line is written, after the request's end, and only if it is written.
 func (x *exchange) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	enc.AddString("model", x.model)
+	if x.served != "" && x.served != x.model {
+		enc.AddString("adapter", x.served)
+	}
+	if x.asked != "" {
+		enc.AddString("asked", x.asked)
+	}
+	if x.outside != "" {
+		enc.AddString("outside", x.outside)
+	}
 	if x.outcome != "" {
 		enc.AddString("outcome", x.outcome)
 	}

@@ -24,7 +24,8 @@ import (
 // fakeEngine starts instances that are all one HTTP handler in this process.
 type fakeEngine struct {
 	handler http.Handler
-	refuse  error // why nothing starts, if set
+	refuse  error  // why nothing starts, if set
+	only    string // the model that does not start, if it is not all
 }
 
 func (*fakeEngine) Key() string { return "fake" }
@@ -35,8 +36,8 @@ func (*fakeEngine) Reconcile(context.Context) (int, error) { return 0, nil }
 
 func (*fakeEngine) Fetch(context.Context, *engine.Launch) error { return nil }
 
-func (e *fakeEngine) Start(context.Context, *engine.Launch) (engine.Running, error) {
-	if e.refuse != nil {
+func (e *fakeEngine) Start(_ context.Context, l *engine.Launch) (engine.Running, error) {
+	if e.refuse != nil && (e.only == "" || e.only == l.Model) {
 		return nil, e.refuse
 	}
 	return &fakeRunning{srv: httptest.NewServer(e.handler), done: make(chan struct{})}, nil
@@ -101,14 +102,26 @@ func (fakeCards) Read(context.Context) ([]gpu.Card, error) {
 // appWith is an app with one model, named tiny and tiny-alias, whose server is h.
 func appWith(t *testing.T, e *fakeEngine, change func(*vramman.ModelSpec)) *App {
 	t.Helper()
-	model := vramman.ModelSpec{
-		Name: "tiny", Aliases: []string{"tiny-alias"}, Pool: "all", Server: fakeServer{},
-		Launch: server.Model{Name: "tiny", TensorParallel: 1}, Need: placement.Need{Bytes: 1 << 30},
-		StartTimeout: time.Minute, StopGrace: time.Second, MaxConcurrent: 2, MaxQueue: 2, MaxWait: time.Minute,
-	}
+	model := modelNamed("tiny")
+	model.Aliases = []string{"tiny-alias"}
 	if change != nil {
 		change(&model)
 	}
+	return appOfModels(t, e, model)
+}
+
+// modelNamed is a model's spec with usual limits.
+func modelNamed(name string) vramman.ModelSpec {
+	return vramman.ModelSpec{
+		Name: name, Pool: "all", Server: fakeServer{},
+		Launch: server.Model{Name: name, TensorParallel: 1}, Need: placement.Need{Bytes: 1 << 30},
+		StartTimeout: time.Minute, StopGrace: time.Second, MaxConcurrent: 2, MaxQueue: 2, MaxWait: time.Minute,
+	}
+}
+
+// appOfModels is an app with these models, each served by the engine's handler.
+func appOfModels(t *testing.T, e *fakeEngine, models ...vramman.ModelSpec) *App {
+	t.Helper()
 	defaults, err := openai.ParseDefaults([]byte(`{"temperature":0.5}`))
 	if err != nil {
 		t.Fatal(err)
@@ -118,7 +131,7 @@ func appWith(t *testing.T, e *fakeEngine, change func(*vramman.ModelSpec)) *App 
 		generation: vramman.NewGeneration(&vramman.Spec{
 			Name: "test", Engine: e, GPUs: fakeCards{}, Eviction: scheduler.LRU{},
 			Pools:  []vramman.Pool{{Name: "all", Budget: 0.9}},
-			Models: []vramman.ModelSpec{model}, MaxWaitForTurn: time.Minute, DrainTimeout: time.Second, Log: zap.NewNop(),
+			Models: models, MaxWaitForTurn: time.Minute, DrainTimeout: time.Second, Log: zap.NewNop(),
 		}),
 	}
 	a.manager.Apply(a.generation)

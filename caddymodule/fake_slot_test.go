@@ -134,8 +134,14 @@ const chatPath = "/v1/chat/completions"
 
 func proxyTo(t *testing.T, instances ...instance) *proxied {
 	t.Helper()
+	return proxyWithin(t, Timeouts{}, instances...)
+}
+
+// proxyWithin is proxyTo with timeouts.
+func proxyWithin(t *testing.T, limits Timeouts, instances ...instance) *proxied {
+	t.Helper()
 	p := &proxied{slot: &fakeSlot{instances: instances}, exchanges: make(chan *exchange, 16)}
-	u := new(Upstream)
+	u := &Upstream{Timeouts: limits}
 	u.open(zaptest.NewLogger(t, zaptest.Level(zap.ErrorLevel), zaptest.WrapOptions(zap.IncreaseLevel(zap.FatalLevel))))
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		route, err := routeOf(r)

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -63,6 +62,16 @@ type Admission struct {
 	// make it more is refused with status 503. Default: 1 GiB.
 	BodyMemory int64 `json:"body_memory,omitempty"`
 
+	// A request header that says who the client is, for clients without an API key.
+	// Clients share a model fairly; without a key and this header, each address is
+	// one. Trust it only where clients cannot set it as they like.
+	ClientHeader string `json:"client_header,omitempty"`
+
+	// How often a client that asked for a stream is sent a comment while it waits for
+	// its turn or for the model to load. The first one commits the answer to status 200; what goes
+	// wrong after it is told by an error event. Default: no comments.
+	Keepalive caddy.Duration `json:"keepalive,omitempty"`
+
 	app        *App
 	generation *vramman.Generation
 	limits     bodyLimits
@@ -108,43 +117,78 @@ func (a *Admission) check() error {
 		return fmt.Errorf("max_body must be from 1 byte to 2 GiB, not %d bytes", maxBody)
 	case memory < maxBody:
 		return fmt.Errorf("body_memory (%d bytes) must not be less than max_body (%d bytes)", memory, maxBody)
+	case a.Keepalive < 0 || a.Keepalive > 0 && a.Keepalive < caddy.Duration(leastKeepalive):
+		return fmt.Errorf("keepalive must be at least %v", leastKeepalive)
 	}
 	return nil
 }
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (a *Admission) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	echoRequestID(w, r)
 	route, err := routeOf(r)
 	if err != nil {
 		openai.WriteError(w, openai.DialectOpenAI, openai.AsError(err))
 		return nil
 	}
-	x := &exchange{route: route}
+	x := &exchange{route: route, door: a, caller: callerOf(r)}
+	timeout, err := requestTimeout(r.Header)
+	if err != nil {
+		return a.refuse(w, r, x, err)
+	}
+	var deadline time.Time
+	if timeout > 0 {
+		deadline = time.Now().Add(timeout)
+		ctx, cancel := context.WithDeadline(r.Context(), deadline)
+		defer cancel()
+		r = r.WithContext(ctx)
+	}
 	model, err := a.prepare(w, r, x)
 	if err != nil {
 		return a.refuse(w, r, x, err)
 	}
 	defer x.body.drop()
 	describe(r, x)
+	x.ticket.Request = a.request(r, x, deadline)
+	if a.Keepalive <= 0 || !x.stream {
+		return a.admit(w, r, x, model, next)
+	}
+	k := newKeepalive(w, x.route.Dialect, &x.ticket)
+	x.ticket.Request.Notify, x.ticket.Request.NotifyEvery = k.tell, duration(a.Keepalive)
+	if err := a.admit(k, r, x, model, next); err != nil {
+		return err
+	}
+	k.finish()
+	return nil
+}
 
-	if err := model.Admit(r.Context(), time.Now(), &x.ticket); err != nil {
+// admit waits for a request's turn and has it served.
+func (a *Admission) admit(w http.ResponseWriter, r *http.Request, x *exchange, model *vramman.Model, next caddyhttp.Handler) error {
+	x.fallback = a.app.fallbackOf(x)
+	err := model.Admit(r.Context(), time.Now(), &x.ticket)
+	queueHeaders(w.Header(), &x.ticket)
+	depth, most := x.ticket.Found()
+	if err != nil && !x.fall(r.Context(), err) {
 		if e, ok := errors.AsType[*vramman.Error](err); ok && e.Code == vramman.CodeQueueFull {
-			a.tellQueue(w, model)
+			a.full.note(a.log, model.Name(), depth, most)
 		}
 		return a.refuse(w, r, x, err)
 	}
 	defer func() {
-		if x.outcome == outcomeGone { // cut short: it would make Retry-After too short
+		if x.outcome == outcomeGone || x.outcome == openai.CodeDeadline { // cut short: it would make Retry-After too short
 			x.ticket.Unmeasured()
 		}
 		x.ticket.Return(time.Now())
 	}()
-	if c := a.log.Check(zap.DebugLevel, "left the queue"); c != nil {
+	model = x.ticket.Model() // none where an outside server serves
+	if c := a.log.Check(zap.DebugLevel, "left the queue"); c != nil && model != nil {
 		q := model.Queue()
 		c.Write(zap.String("model", x.model), zap.Int("depth", q.Depth),
 			zap.Int("max_queue", q.MaxQueue), zap.Duration("wait", x.ticket.Queued()))
 	}
-	x.slot = ticketSlot{&x.ticket}
+	if x.slot == nil { // it did not fall back
+		x.slot = slotOf(x)
+	}
 	return next.ServeHTTP(w, x.with(r))
 }
 
@@ -152,14 +196,11 @@ func (a *Admission) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddy
 // [openai.Error].
 func routeOf(r *http.Request) (openai.Route, error) {
 	route, ok := openai.Find(r.URL.EscapedPath())
-	if !ok || route.Socket { // vllm_upstream does not pass WebSockets
+	if !ok {
 		return route, openai.RouteNotFound()
 	}
 	if r.Method != route.Method {
 		return route, openai.MethodNotAllowed(route.Method)
-	}
-	if route.ModelIn == openai.ModelInStore { // nobody notes which instance keeps what
-		return route, openai.ResponseNotFound()
 	}
 	return route, nil
 }
@@ -167,8 +208,13 @@ func routeOf(r *http.Request) (openai.Route, error) {
 // prepare reads the request's body, finds its model and makes the body the one
 // that the model's server is to get.
 func (a *Admission) prepare(w http.ResponseWriter, r *http.Request, x *exchange) (*vramman.Model, error) {
-	if x.route.ModelIn == openai.ModelInForm {
+	switch x.route.ModelIn {
+	case openai.ModelInForm:
 		return a.prepareForm(w, r, x)
+	case openai.ModelInQuery:
+		return a.prepareSocket(r, x)
+	case openai.ModelInStore:
+		return a.prepareStored(r, x)
 	}
 	if err := openai.CheckContent(r.Header); err != nil {
 		return nil, err
@@ -192,12 +238,12 @@ func (a *Admission) resolve(ctx context.Context, x *exchange) (*vramman.Model, e
 	if err != nil {
 		return nil, err
 	}
-	model, err := a.find(ctx, fields.Model)
+	model, served, err := a.find(ctx, fields.Model)
 	if err != nil {
 		return nil, err
 	}
-	x.model, x.stream = model.Name(), fields.Stream && x.route.Streams
-	edit := openai.Edit{Model: x.model, Defaults: a.app.RequestDefaults(x.model)}
+	x.model, x.served, x.stream = model.Name(), served, fields.Stream && x.route.Streams
+	edit := openai.Edit{Model: served, Defaults: a.app.RequestDefaults(x.model), Limits: a.app.RequestLimits(x.model)}
 	edited, err := edit.Apply(nil, x.body.bytes, &fields)
 	if err != nil {
 		return nil, err
@@ -206,16 +252,30 @@ func (a *Admission) resolve(ctx context.Context, x *exchange) (*vramman.Model, e
 	return model, nil
 }
 
-// find finds the model that a request names.
-func (a *Admission) find(ctx context.Context, name []byte) (*vramman.Model, error) {
-	if len(name) == 0 {
-		return nil, openai.ModelRequired()
+// find finds the model that a request names, or that requests go to which name
+// none, and the name by which its server knows it: the model's own, or one of its
+// adapters'.
+func (a *Admission) find(ctx context.Context, name []byte) (model *vramman.Model, served string, _ error) {
+	asked := string(name)
+	if asked == "" {
+		if asked = a.app.DefaultModel; asked == "" {
+			return nil, "", openai.ModelRequired()
+		}
 	}
-	model, err := a.generation.Find(ctx, string(name))
+	model, err := a.generation.Find(ctx, asked)
 	if e, ok := errors.AsType[*vramman.Error](err); ok && e.Code == vramman.CodeUnknownModel {
-		return nil, openai.ModelNotFound(name)
+		return nil, "", openai.ModelNotFound([]byte(asked))
 	}
-	return model, err
+	if err != nil {
+		return nil, "", err
+	}
+	if served = model.Name(); asked != served && a.generation.Adapter(asked) {
+		served = asked
+	}
+	if !callerIn(ctx).May(served) {
+		return nil, "", openai.ModelNotFound([]byte(asked)) // who may not use it is not told of it
+	}
+	return model, served, nil
 }
 
 // refuse answers a request that is not let in.
@@ -237,16 +297,6 @@ func (a *Admission) refuse(w http.ResponseWriter, r *http.Request, x *exchange, 
 	}
 	openai.WriteError(w, x.route.Dialect, e)
 	return nil
-}
-
-// tellQueue tells a client, and the log, how full the queue is that has no place
-// left.
-func (a *Admission) tellQueue(w http.ResponseWriter, model *vramman.Model) {
-	q := model.Queue()
-	h := w.Header()
-	h.Set("X-Queue-Depth", strconv.Itoa(q.Depth))
-	h.Set("X-Queue-Max-Size", strconv.Itoa(q.MaxQueue))
-	a.full.note(a.log, model.Name(), q.Depth, q.MaxQueue)
 }
 
 // describe makes the exchange known to the access log and to placeholders.

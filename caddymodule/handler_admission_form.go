@@ -28,10 +28,10 @@ func (a *Admission) prepareForm(w http.ResponseWriter, r *http.Request, x *excha
 		return nil, err
 	}
 	x.body = body
-	model, err := a.find(r.Context(), []byte(form.Model))
+	model, served, err := a.find(r.Context(), []byte(form.Model))
 	if err == nil {
-		x.model, x.stream = model.Name(), form.Stream && x.route.Streams
-		err = body.rename(&form, x.model)
+		x.model, x.served, x.stream = model.Name(), served, form.Stream && x.route.Streams
+		err = body.rename(&form, served)
 	}
 	if err != nil {
 		body.drop()

@@ -108,7 +108,10 @@ func TestAdmissionRefusesWhatItCannotRead(t *testing.T) {
 		{"stored response", to(http.MethodGet, "/v1/responses/resp_1"), 404, "response_not_found"},
 		{"cancel of a stored response", to(http.MethodPost, "/v1/responses/resp_1/cancel"), 404, "response_not_found"},
 		{"wrong method for a stored response", to(http.MethodPost, "/v1/responses/resp_1"), 405, "method_not_allowed"},
-		{"WebSocket", to(http.MethodGet, "/v1/realtime"), 404, "route_not_found"},
+		{"no WebSocket", httptest.NewRequest(http.MethodGet, "/v1/realtime?model=tiny", nil), 400, "websocket_required"},
+		{"WebSocket without a model", socketTo("/v1/realtime"), 400, "model_required"},
+		{"WebSocket to an unknown model", socketTo("/v1/realtime?model=none"), 404, "model_not_found"},
+		{"WebSocket with two models", socketTo("/v1/realtime?model=tiny&model=none"), 400, "invalid_query"},
 		{"JSON to a route of forms", to(http.MethodPost, audioPath), 400, "invalid_body"},
 	}
 	for _, tt := range tests {
@@ -165,11 +168,12 @@ func TestAdmissionQueues(t *testing.T) {
 	if w.Code != http.StatusTooManyRequests || !strings.Contains(w.Body.String(), `"code":"queue_full"`) {
 		t.Errorf("status %d, %s", w.Code, w.Body)
 	}
-	for name, want := range map[string]string{"X-Queue-Depth": "1", "X-Queue-Max-Size": "1", "Retry-After": "30"} {
+	for name, want := range map[string]string{"X-Queue-Depth": "1", "X-Queue-Max-Size": "1", "X-Queue-Position": "0", "X-Queue-Wait": "0.000"} {
 		if got := w.Header().Get(name); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
+	checkRetryAfter(t, errors.New("full"), w, 30*time.Second)
 	if logs.FilterMessageSnippet("Queue full").Len() != 1 {
 		t.Errorf("the log says %v", logs.All())
 	}

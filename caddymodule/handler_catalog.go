@@ -4,6 +4,7 @@ package caddymodule
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -18,9 +19,16 @@ const catalogOwner = "vllm-gateway"
 
 // Catalog answers GET /v1/models and GET /v1/models/{name} with the configured
 // models, running or not. An alias is an entry of its own, whose `parent` is the
-// model that it stands for. Other requests go to the next handler.
+// model that it stands for. A client with an API key sees the models that the key
+// may use, and no others. Other requests go to the next handler.
 type Catalog struct {
-	models []openai.Model // in the order of the configuration
+	models []catalogEntry // in the order of the configuration
+}
+
+// catalogEntry is one name in the list.
+type catalogEntry struct {
+	openai.Model
+	name string // by which keys know the model: its own, whatever alias this is
 }
 
 // CaddyModule returns the Caddy module information.
@@ -41,26 +49,39 @@ func (c *Catalog) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// catalogOf lists models and their aliases.
-func catalogOf(models []vramman.ModelSpec, created time.Time) []openai.Model {
-	var list []openai.Model
+// catalogOf lists models, their aliases and their adapters.
+func catalogOf(models []vramman.ModelSpec, created time.Time) []catalogEntry {
+	var list []catalogEntry
 	for i := range models {
 		m := &models[i]
-		entry := openai.Model{
+		entry := catalogEntry{name: m.Name, Model: openai.Model{
 			ID:          m.Name,
 			Created:     created,
 			OwnedBy:     catalogOwner,
-			Root:        m.Launch.Repo,
+			Root:        published(m.Launch.Repo),
 			MaxModelLen: m.Launch.MaxModelLen,
-		}
+		}}
 		list = append(list, entry)
 		entry.Parent = m.Name
 		for _, alias := range m.Aliases {
 			entry.ID = alias
 			list = append(list, entry)
 		}
+		for _, adapter := range m.Launch.LoRA {
+			entry.name, entry.ID, entry.Root = adapter.Name, adapter.Name, published(adapter.Path)
+			list = append(list, entry)
+		}
 	}
 	return list
+}
+
+// published is where a model or an adapter comes from, as far as it is anybody's
+// business: a repository, and not a folder of the machine.
+func published(path string) string {
+	if strings.HasPrefix(path, "/") || strings.HasPrefix(path, ".") {
+		return ""
+	}
+	return path
 }
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
@@ -73,17 +94,27 @@ func (c *Catalog) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	case !reads(r):
 		openai.WriteError(w, openai.DialectOpenAI, openai.MethodNotAllowed(http.MethodGet))
 	case one:
-		c.serveOne(w, name)
+		c.serveOne(w, callerOf(r), name)
 	default:
-		openai.WriteModels(w, c.models)
+		c.serveList(w, callerOf(r))
 	}
 	return nil
 }
 
-func (c *Catalog) serveOne(w http.ResponseWriter, name string) {
+func (c *Catalog) serveList(w http.ResponseWriter, caller *Caller) {
+	list := make([]openai.Model, 0, len(c.models))
 	for i := range c.models {
-		if c.models[i].ID == name {
-			openai.WriteModel(w, c.models[i])
+		if caller.May(c.models[i].name) {
+			list = append(list, c.models[i].Model)
+		}
+	}
+	openai.WriteModels(w, list)
+}
+
+func (c *Catalog) serveOne(w http.ResponseWriter, caller *Caller, name string) {
+	for i := range c.models {
+		if c.models[i].ID == name && caller.May(c.models[i].name) {
+			openai.WriteModel(w, c.models[i].Model)
 			return
 		}
 	}

@@ -34,8 +34,9 @@ const (
 type Status struct {
 	// Who is answered: `local`, that is clients with a loopback or private address
 	// and those of a unix socket; or `public`, that is everybody. A client whose
-	// request came through a proxy that Caddy does not trust is not local. Default:
-	// `local`.
+	// request came through a proxy that Caddy does not trust is not local. Who has an
+	// API key with the mark `admin` is answered wherever the request comes from.
+	// Default: `local`.
 	Audience string `json:"audience,omitempty"`
 
 	app *App
@@ -75,11 +76,11 @@ func (s *Status) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhtt
 		return next.ServeHTTP(w, r)
 	case !reads(r):
 		openai.WriteError(w, openai.DialectOpenAI, openai.MethodNotAllowed(http.MethodGet))
-	case s.Audience == statusLocal && !isLocal(r):
+	case s.Audience == statusLocal && !isAdmin(r) && !isLocal(r):
 		openai.WriteError(w, openai.DialectOpenAI, openai.Error{
 			Status:  http.StatusForbidden,
 			Code:    codeForbidden,
-			Message: "the status is told to local clients only",
+			Message: "the status is told to local clients and to administrators only",
 			NoRetry: true,
 		})
 	default:
@@ -120,6 +121,12 @@ func (s *Status) tell(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
 	_, _ = w.Write(append(body, '\n'))
+}
+
+// isAdmin says whether who sends a request may steer the gateway.
+func isAdmin(r *http.Request) bool {
+	caller := callerOf(r)
+	return caller != nil && caller.Admin
 }
 
 // isLocal says whether a client is on this machine or in its private network. An

@@ -5,12 +5,13 @@ package caddymodule
 import (
 	"cmp"
 	"encoding/json"
-	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/vllm-gateway/vllm-gateway/internal/openai"
+	"github.com/vllm-gateway/vllm-gateway/vramman/server/vllm"
 )
 
 // leastVRAM is less than any server needs for itself. A smaller `vram` is a
@@ -23,7 +24,7 @@ var dtypes = []string{"auto", "half", "float16", "bfloat16", "float", "float32"}
 // ownVariables are set by the gateway for each instance.
 var ownVariables = []string{
 	"CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES",
-	"VLLM_API_KEY", "VLLM_HTTP_TIMEOUT_KEEP_ALIVE",
+	"VLLM_API_KEY", "VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "VLLM_SERVER_DEV_MODE",
 }
 
 // checkModels looks for what is wrong with the models, with their defaults, and
@@ -55,52 +56,23 @@ func (a *App) checkModels() error {
 			}
 			owner[alias] = m.Name
 		}
-		if m.Repo == "" {
-			return configErrorf(at(place{section, "", ""}), "%s is without a repo: add 'repo <Hugging Face repository or folder>'", section)
+		if err := m.checkAdapters(section, owner); err != nil {
+			return err
 		}
-		if err := checkWord(section, "repo", m.Repo); err != nil {
+		if err := m.checkFiles(section); err != nil {
 			return err
 		}
 		if err := m.check(section); err != nil {
+			return err
+		}
+		if err := a.checkReservation(m); err != nil {
 			return err
 		}
 		if err := a.checkPlace(m); err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-// checkPlace looks for what is wrong between a model and its pool.
-func (a *App) checkPlace(m *Model) error {
-	section := modelSection(m.Name)
-	o := a.complete(m)
-	poolPlaces := at(place{section, "pool", ""}, place{defaultsSection, "pool", ""}, place{section, "", ""})
-	if m.Pool != "" {
-		poolPlaces = at(place{section, "pool", ""})
-	}
-	if o.Pool == "" {
-		return configErrorf(at(place{section, "", ""}), "%s is without a pool, and there are several: add 'pool <name>' to it or to the defaults", section)
-	}
-	p := a.pool(o.Pool)
-	if p == nil {
-		if len(a.Pools) == 0 && m.Pool == "" && a.Defaults.Pool == "" {
-			return nil // every card, as many as there may be
-		}
-		return configErrorf(poolPlaces, "%s: there is no pool %s", section, o.Pool)
-	}
-	if o.TensorParallel > len(p.GPUs) {
-		return configErrorf(append(at(place{section, "tensor_parallel", ""}), poolPlaces...),
-			"%s: tensor_parallel is %d, but %s has %s", section, o.TensorParallel, p.section(), gpuCount(len(p.GPUs)))
-	}
-	return nil
-}
-
-func gpuCount(n int) string {
-	if n == 1 {
-		return "1 GPU"
-	}
-	return fmt.Sprintf("%d GPUs", n)
+	return a.checkFallbacks(owner)
 }
 
 // check looks for what is wrong with options by themselves.
@@ -112,6 +84,7 @@ func (o *ModelOptions) check(section string) error {
 		{"tensor_parallel", o.TensorParallel},
 		{"max_model_len", o.MaxModelLen},
 		{"max_num_seqs", o.MaxNumSeqs},
+		{"kv_reservation_seqs", o.KVReservationSeqs},
 	} {
 		if n.value < 0 {
 			return configErrorf(at(place{section, n.option, ""}), "%s: %s must be at least 1", section, n.option)
@@ -126,6 +99,12 @@ func (o *ModelOptions) check(section string) error {
 	case !isShare(o.GPUMemoryUtilization):
 		return configErrorf(at(place{section, "gpu_memory_utilization", ""}),
 			"%s: gpu_memory_utilization must be above 0 and at most 1", section)
+	case o.TensorParallel != 0 && o.TensorParallelAuto:
+		return configErrorf(at(place{section, "tensor_parallel", ""}),
+			"%s: tensor_parallel and tensor_parallel_auto both say on how many cards it runs: keep one of them", section)
+	case o.TensorParallelAuto && (o.VRAM != 0 || o.GPUMemoryUtilization != 0):
+		return configErrorf(at(place{section, "tensor_parallel", ""}),
+			"%s: vram and gpu_memory_utilization say what it takes of each card, however many these are: leave them out, or write the number in the place of 'tensor_parallel auto'", section)
 	case o.DType != "" && !slices.Contains(dtypes, o.DType):
 		return configErrorf(at(place{section, "dtype", ""}), "%s: dtype is '%s', but must be one of %s",
 			section, o.DType, strings.Join(dtypes, ", "))
@@ -141,7 +120,57 @@ func (o *ModelOptions) check(section string) error {
 			return configErrorf(at(place{section, "request_defaults", ""}), "%s: %w", section, err)
 		}
 	}
+	if err := o.FallbackOptions.check(section); err != nil {
+		return err
+	}
+	if err := o.PlacementOptions.check(section); err != nil {
+		return err
+	}
+	if err := o.RequestOptions.check(section); err != nil {
+		return err
+	}
 	return o.Limits.check(section)
+}
+
+// checkFiles looks for what is wrong with where a model's files are.
+func (m *Model) checkFiles(section string) error {
+	if m.Repo == "" {
+		return configErrorf(at(place{section, "", ""}), "%s is without a repo: add 'repo <Hugging Face repository or folder>'", section)
+	}
+	if err := checkWord(section, "repo", m.Repo); err != nil {
+		return err
+	}
+	repo, quantization := vllm.SplitRepo(m.Repo)
+	_, tail, colon := strings.Cut(repo, ":")
+	isPath := strings.HasPrefix(repo, "/") || strings.HasPrefix(repo, ".") || strings.HasPrefix(tail, "//")
+	switch {
+	case colon && !isPath:
+		return configErrorf(at(place{section, "repo", ""}),
+			"%s: repo: what follows the colon in '%s' must be a quantization, such as 'Q4_K_M'", section, m.Repo)
+	case m.File == "":
+		return nil
+	case quantization != "":
+		return configErrorf(at(place{section, "file", ""}),
+			"%s: the file and the quantization '%s' in the repo both say which file is meant: keep one of them", section, quantization)
+	case !strings.HasSuffix(m.File, ".gguf"):
+		return configErrorf(at(place{section, "file", ""}),
+			"%s: file must be the name of a GGUF file, which ends in '.gguf'; a quantization stands in the repo, as in 'org/name:Q4_K_M'", section)
+	case !filepath.IsLocal(m.File):
+		return configErrorf(at(place{section, "file", ""}), "%s: file must be a path within the repository", section)
+	}
+	return checkWord(section, "file", m.File)
+}
+
+// checkReservation looks for a KV cache for more sequences than are computed.
+func (a *App) checkReservation(m *Model) error {
+	o := a.complete(m)
+	if o.MaxNumSeqs == 0 || o.KVReservationSeqs <= o.MaxNumSeqs {
+		return nil
+	}
+	section := modelSection(m.Name)
+	return configErrorf(
+		at(place{section, "kv_reservation_seqs", ""}, place{section, "max_num_seqs", ""}, place{defaultsSection, "kv_reservation_seqs", ""}),
+		"%s: kv_reservation_seqs is %d, but max_num_seqs is %d", section, o.KVReservationSeqs, o.MaxNumSeqs)
 }
 
 // checkVariables looks for variables that cannot be, or that the gateway sets.
@@ -159,6 +188,15 @@ func checkVariables(section string, env map[string]string) error {
 		}
 	}
 	return nil
+}
+
+// checkAgainstServer looks for what a model's server cannot do or be told. o are
+// the model's options, complete.
+func checkAgainstServer(m *Model, o ModelOptions, guest ServerModule) error {
+	if err := checkArgs(m, o.Args, guest); err != nil {
+		return err
+	}
+	return checkSleep(m, o, guest)
 }
 
 // checkArgs looks for arguments that the gateway sets itself. args are the

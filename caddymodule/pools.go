@@ -37,7 +37,8 @@ type Pool struct {
 	Budget float64 `json:"budget,omitempty"`
 
 	// How instances share a card: `budget` puts as many on it as fit,
-	// `whole_card` gives each the whole budget of its cards. Default: `budget`.
+	// `whole_card` gives each the whole budget of its cards, but for models that
+	// `colocate`. Default: `budget`.
 	Placement string `json:"placement,omitempty"`
 }
 
@@ -84,7 +85,7 @@ func (a *App) checkPools() error {
 		for _, uuid := range p.GPUs {
 			here := at(place{section, "gpu", uuid}, place{section, "", ""})
 			switch other := owner[uuid]; {
-			case uuid == "" || strings.ContainsAny(uuid, ", \t\n"):
+			case !isUUID(uuid):
 				return configErrorf(here, "%s: %q cannot be a GPU's UUID", section, uuid)
 			case other == p:
 				return configErrorf(here, "%s: GPU %s stands in it twice", section, uuid)
@@ -130,6 +131,7 @@ func isShare(x float64) bool { return x == 0 || x > 0 && x <= 1 }
 
 // isName says whether a name can stand in file names, labels and messages.
 func isName(s string) bool {
-	return s != "" && len(s) <= 63 && s[0] != '.' && s[0] != '-' && strings.Trim(s,
-		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == ""
+	return s != "" && len(s) <= 63 && s[0] != '.' && s[0] != '-' && strings.Trim(s, nameLetters) == ""
 }
+
+const nameLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."

@@ -1,5 +1,5 @@
-// This file owns what of a request's headers a server sees, and what of an
-// answer's headers a client sees.
+// This file owns what of a request's headers a server sees. What a client sees of
+// the answer: response.go.
 
 package caddymodule
 
@@ -12,6 +12,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+
+	"github.com/vllm-gateway/vllm-gateway/internal/openai"
 )
 
 // upstreamHost is the host that servers read in requests. It is a name of no
@@ -27,25 +29,37 @@ var hiddenFromServers = []string{
 	"X-Data-Parallel-Rank",
 }
 
-// hiddenFromClients are response headers that tell of the server behind the
-// gateway, or speak for a site that is not its own.
-var hiddenFromClients = []string{
-	"Server", "Via", "X-Powered-By", "Location", "Set-Cookie", "Www-Authenticate",
-	"Alt-Svc", "Strict-Transport-Security",
-}
-
 // rewrite makes the request for the server of the client's request. The
 // Authorization header is each attempt's own.
 func rewrite(pr *httputil.ProxyRequest) {
-	out := pr.Out
+	out, route := pr.Out, exchangeOf(pr.In.Context()).route
 	out.URL.Scheme, out.URL.Host, out.Host = "http", upstreamHost, ""
-	out.URL.Path, out.URL.RawPath = exchangeOf(pr.In.Context()).route.Path, ""
-	// No inference route reads a query, and some clients put a key there.
+	out.URL.Path, out.URL.RawPath = route.Path, ""
+	// No other inference route reads a query, and some clients put a key there.
 	out.URL.RawQuery, out.URL.ForceQuery = "", false
+	if route.ModelIn == openai.ModelInStore {
+		out.URL.RawQuery = storedQuery(pr.In.URL.RawQuery)
+	}
 	for _, name := range hiddenFromServers {
 		delete(out.Header, name)
 	}
+	// What is compressed cannot be passed on event by event, nor read here.
+	out.Header["Accept-Encoding"] = []string{"identity"}
+	if route.Socket {
+		rewriteSocket(out.Header)
+	}
 	forward(pr.In, out.Header)
+}
+
+// echoRequestID tells the client its own request's ID in the answer, whatever
+// becomes of the request, and says whether there is one.
+func echoRequestID(w http.ResponseWriter, r *http.Request) bool {
+	id := r.Header["X-Request-Id"]
+	if len(id) == 0 {
+		return false
+	}
+	w.Header()["X-Request-Id"] = id[:1]
+	return true
 }
 
 // forward sets the X-Forwarded headers by Caddy's idea of the client: what a
@@ -75,26 +89,6 @@ func forward(in *http.Request, h http.Header) {
 	}
 	h["X-Forwarded-Proto"] = []string{proto}
 	h["X-Forwarded-Host"] = []string{host}
-}
-
-// modifyResponse makes a server's answer fit for the client. Its errors become
-// answers of the gateway's own.
-func modifyResponse(res *http.Response) error {
-	x := exchangeOf(res.Request.Context())
-	switch res.StatusCode {
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return errKeyRefused
-	case http.StatusSwitchingProtocols:
-		return errProtocol
-	}
-	for _, name := range hiddenFromClients {
-		delete(res.Header, name)
-	}
-	res.Header["Server-Timing"] = []string{x.serverTiming()}
-	if isEventStream(res) {
-		res.Body = &eventStream{ReadCloser: res.Body, ctx: res.Request.Context(), x: x}
-	}
-	return nil
 }
 
 // debugLog is a standard logger that writes debug lines.

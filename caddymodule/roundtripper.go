@@ -4,14 +4,9 @@
 package caddymodule
 
 import (
-	"context"
 	"errors"
-	"io"
-	"maps"
-	"net"
+	"math/rand/v2"
 	"net/http"
-	"net/http/httptrace"
-	"os"
 	"time"
 
 	"go.uber.org/zap"
@@ -20,13 +15,14 @@ import (
 const (
 	// maxRetries is how often a request is tried again.
 	maxRetries = 3
-	// The waits before retries: each longer than the one before.
-	firstBackoff  = 100 * time.Millisecond
-	backoffFactor = 3
+	// The waits before retries: each longer than the one before, and by chance up to
+	// a quarter longer or shorter, so that those whom one server failed do not all
+	// come back at once.
+	minBackoff    = 100 * time.Millisecond
+	firstBackoff  = 130 * time.Millisecond
+	backoffFactor = 2.5
 	maxBackoff    = time.Second
-	// maxDrain is how much of an answer nobody wants is read, so that its
-	// connection can be used again.
-	maxDrain = 64 << 10
+	backoffSpread = 0.25
 )
 
 // leasingTransport sends a request to an instance of its model. It is the
@@ -34,12 +30,17 @@ const (
 //
 // It tries again only before the first byte of an answer has gone to the client:
 // when a connection could not be made or broke before any answer, and when the
-// server said 503, which a vLLM server does when it shuts down or its own queue
-// is full. Each attempt has a lease of its own, on another instance than the one
-// that failed where there is one; it waits on the request's context alone.
+// server said 503. Each attempt has a lease of its own, on another instance than
+// the one that failed where there is one; it waits on the request's context alone,
+// and not past the ticket's deadline. Requests that make a server store something
+// are tried again only if they cannot have reached it.
 //
 // The last lease is left in the exchange: the answer is still to be read.
-type leasingTransport struct{ log *zap.Logger }
+type leasingTransport struct {
+	log      *zap.Logger
+	timeouts timeouts
+	chance   func() float64 // from 0 to 1; nil: by chance
+}
 
 // RoundTrip implements http.RoundTripper. Its errors are the manager's, the
 // context's, or an [*upstreamError].
@@ -50,40 +51,42 @@ func (t *leasingTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 		_ = req.Body.Close() // each attempt has a reader of its own
 	}
 	var avoid instance
+	var failed error
 	for attempt := 0; ; attempt++ {
 		i, err := x.acquire(ctx, avoid)
+		if err != nil && x.fall(ctx, err) { // its attempts are counted anew
+			attempt, avoid, failed = -1, nil, nil
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
+		if i == avoid && isBusy(failed) { // there is no other, and this one said no
+			x.release(time.Now())
+			return nil, failed
+		}
 		began := time.Now()
-		res, c, err := send(req, x, i, attempt, began)
+		res, c, err := t.attempt(req, x, i, began)
 		now := time.Now()
-		if err == nil && (res.StatusCode != http.StatusServiceUnavailable || attempt == maxRetries) {
+		if err == nil {
 			x.connect, x.firstByte = c.after, now.Sub(began)
 			x.begin(now)
 			return res, nil
 		}
 		x.release(now)
-		if err != nil {
-			if gone(ctx) {
-				return nil, ctx.Err()
-			}
-			err = &upstreamError{model: x.model, connected: c.made, err: err}
-			if attempt == maxRetries || c.made && (x.route.Stores || !broken(err)) {
-				return nil, err
-			}
-		} else {
-			discard(res)
+		if ctx.Err() != nil { // the client left, or its deadline has passed
+			return nil, ctx.Err()
 		}
-		t.logRetry(x, attempt, err)
+		failed = &upstreamError{model: x.model, connected: c.made, err: err}
+		wait := t.backoff(attempt)
+		if isBusy(err) {
+			wait = 0 // nobody waits for another instance
+		}
+		if attempt == maxRetries || !mayRetry(x, c, err) || x.late(now.Add(wait)) {
+			return nil, failed
+		}
+		t.logRetry(x, attempt, failed)
 		avoid = i
-		wait := backoff(attempt)
-		if attempt == 0 && err != nil && c.reused {
-			// The server closed an idle connection as it was taken into use again,
-			// which says nothing of the server; those beside it are as old.
-			avoid, wait = nil, 0
-			closeIdle(i)
-		}
 		if err := pause(ctx, wait); err != nil {
 			return nil, err
 		}
@@ -92,98 +95,33 @@ func (t *leasingTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 	}
 }
 
-// connection is what an attempt learnt of its connection.
-type connection struct {
-	made   bool          // there was one, so the request may have been sent
-	reused bool          // it had served a request before
-	after  time.Duration // from the attempt's beginning until it was there
-}
-
-// send makes one attempt.
-func send(req *http.Request, x *exchange, i instance, attempt int, began time.Time) (*http.Response, connection, error) {
-	var c connection
-	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
-		c = connection{made: true, reused: info.Reused, after: time.Since(began)}
-	}}
-	out := req.WithContext(httptrace.WithClientTrace(req.Context(), trace))
-	if attempt > 0 {
-		// The attempt before may still be writing its headers.
-		out.Header = maps.Clone(req.Header)
+// mayRetry says whether a request may be sent again after a failed attempt.
+func mayRetry(x *exchange, c connection, err error) bool {
+	if _, ok := errors.AsType[*unavailable](err); ok {
+		return !x.route.Stores
 	}
-	out.Header["Authorization"] = []string{i.Authorization()}
-	out.Body = x.body.reader()
-	out.GetBody = func() (io.ReadCloser, error) { return x.body.reader(), nil }
-	out.ContentLength = int64(x.body.len())
-	res, err := i.Transport().RoundTrip(out)
-	return res, c, err
+	return !c.made || !x.route.Stores && broken(err)
 }
 
 func (t *leasingTransport) logRetry(x *exchange, attempt int, err error) {
 	if c := t.log.Check(zap.WarnLevel, "Transient connection error, trying again"); c != nil {
-		cause := zap.Error(err)
-		if err == nil {
-			cause = zap.String("error", "the server said 503")
-		}
 		c.Write(zap.String("model", x.model), zap.String("instance", x.instance),
-			zap.Int("attempt", attempt+1), cause)
+			zap.Int("attempt", attempt+1), zap.Error(err))
 	}
-}
-
-// broken says whether a connection ended before an answer came. Answers that
-// cannot be understood are not tried again.
-func broken(err error) bool {
-	if _, ok := errors.AsType[*net.OpError](err); ok {
-		return true
-	}
-	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed, os.ErrClosed} {
-		if errors.Is(err, end) {
-			return true
-		}
-	}
-	// net/http keeps this error to itself.
-	for ; err != nil; err = errors.Unwrap(err) {
-		if err.Error() == "http: server closed idle connection" {
-			return true
-		}
-	}
-	return false
 }
 
 // backoff is the wait after an attempt, of which the first is number 0.
-func backoff(attempt int) time.Duration {
-	d := firstBackoff
+func (t *leasingTransport) backoff(attempt int) time.Duration {
+	chance := rand.Float64
+	if t.chance != nil {
+		chance = t.chance
+	}
+	d := float64(firstBackoff)
 	for range attempt {
 		d *= backoffFactor
 	}
-	return min(d, maxBackoff)
-}
-
-// pause waits, or ends with the context.
-func pause(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// discard ends an answer that nobody wants.
-func discard(res *http.Response) {
-	_, _ = io.CopyN(io.Discard, res.Body, maxDrain)
-	_ = res.Body.Close()
-}
-
-// closeIdle closes the connections to an instance that are not in use.
-func closeIdle(i instance) {
-	if t, ok := i.Transport().(interface{ CloseIdleConnections() }); ok {
-		t.CloseIdleConnections()
-	}
+	d *= 1 + backoffSpread*(2*chance()-1)
+	return min(max(time.Duration(d), minBackoff), maxBackoff)
 }
 
 // Interface guards

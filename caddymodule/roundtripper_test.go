@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -78,6 +79,7 @@ func TestAttemptsBeforeTheFirstByte(t *testing.T) {
 			return speaking(t, "a", say("HTTP/1.1 429 Slow\r\nContent-Length: 0\r\n\r\n"))
 		}, false, 429},
 		{"stores, refused", "/v1/responses", func(t *testing.T) *fakeInstance { return nobody(t, "a") }, true, 0},
+		{"stores, 503", "/v1/responses", func(t *testing.T) *fakeInstance { return speaking(t, "a", say(notReady)) }, false, 503},
 		{"stores, reset", "/v1/responses", func(t *testing.T) *fakeInstance { return speaking(t, "a", reset) }, false, 502},
 	}
 	const body = `{"model":"tiny"}`
@@ -133,8 +135,10 @@ func TestAttemptsEnd(t *testing.T) {
 		t.Parallel()
 		p := proxyTo(t, speaking(t, "a", say(notReady)))
 		res := p.post(t, `{}`)
-		if answer := text(t, res); res.StatusCode != http.StatusServiceUnavailable || answer != "sorry" {
-			t.Errorf("status %d, %s", res.StatusCode, answer)
+		answer := text(t, res)
+		if res.StatusCode != http.StatusServiceUnavailable || strings.Contains(answer, "sorry") || !strings.Contains(answer, `"code":"upstream_failed"`) ||
+			res.Header.Get("Retry-After") != "30" {
+			t.Errorf("status %d, Retry-After %q, %s", res.StatusCode, res.Header.Get("Retry-After"), answer)
 		}
 		if p.ended(t); p.slot.released.Load() != maxRetries+1 {
 			t.Errorf("%d attempts", p.slot.released.Load())
@@ -146,7 +150,7 @@ func TestAttemptsEnd(t *testing.T) {
 		p.slot.err = &vramman.Error{Code: vramman.CodeStartFailed, Model: "tiny", Message: "it does not start"}
 		res := p.post(t, `{}`)
 		answer := text(t, res)
-		if res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(answer, `"code":"start_failed"`) || res.Header.Get("Retry-After") != "30" {
+		if res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(answer, `"code":"start_failed"`) || res.Header.Get("Retry-After") == "" {
 			t.Errorf("status %d, Retry-After %q, %s", res.StatusCode, res.Header.Get("Retry-After"), answer)
 		}
 		p.ended(t)
@@ -186,10 +190,12 @@ func TestIdleConnectionRace(t *testing.T) {
 		if answer := text(t, res); res.StatusCode != http.StatusOK || answer != "ok" {
 			t.Errorf("status %d, %s", res.StatusCode, answer)
 		}
-		p.ended(t)
+		if x := p.ended(t); x.retries != 0 {
+			t.Errorf("%d retries are counted for a connection that was closed", x.retries)
+		}
 	}
-	if slices.Contains(p.slot.avoided, "a") {
-		t.Errorf("an instance was avoided that only closed an idle connection: %q", p.slot.avoided)
+	if want := []string{"", "", ""}; !slices.Equal(p.slot.avoided, want) {
+		t.Errorf("the leases were taken on others than %q, want %q", p.slot.avoided, want)
 	}
 	if conns.Load() < 2 {
 		t.Errorf("%d connections: no idle one was used again", conns.Load())
@@ -197,6 +203,66 @@ func TestIdleConnectionRace(t *testing.T) {
 	_ = ln.Close()
 	closeIdle(i)
 	<-done
+}
+
+// A request that must not be sent twice is never sent on a connection that the
+// server may be about to close.
+func TestRequestThatStoresGetsAConnectionOfItsOwn(t *testing.T) {
+	var conns atomic.Int32
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "{}") }))
+	srv.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			conns.Add(1)
+		}
+	}
+	srv.Start()
+	t.Cleanup(srv.Close)
+	p := proxyTo(t, instanceAt(t, "a", srv.Listener.Addr().String()))
+	for _, path := range []string{chatPath, chatPath, "/v1/responses", "/v1/responses"} {
+		res, err := p.Client().Post(p.URL+path, "application/json", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text(t, res)
+		_ = res.Body.Close()
+		p.ended(t)
+	}
+	if n := conns.Load(); n != 3 {
+		t.Errorf("%d connections, want one for both chats and one for each of the others", n)
+	}
+}
+
+// A server whose own queue is full is not asked again, but another is, at once.
+func TestFullServer(t *testing.T) {
+	t.Parallel()
+	const message = "The engine is currently busy and cannot accept new requests. Please try again later or on a different instance."
+	busy := func(id string) *fakeInstance {
+		return serving(t, id, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprintf(w, `{"error":{"message":%q,"type":"ServiceUnavailable","param":null,"code":503}}`, message)
+		})
+	}
+	t.Run("another", func(t *testing.T) {
+		p := proxyTo(t, busy("a"), serving(t, "b", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "ok") }))
+		res := p.post(t, `{}`)
+		if answer := text(t, res); res.StatusCode != http.StatusOK || answer != "ok" {
+			t.Errorf("status %d, %s", res.StatusCode, answer)
+		}
+		p.ended(t)
+	})
+	t.Run("no other", func(t *testing.T) {
+		p := proxyTo(t, busy("a"))
+		res := p.post(t, `{}`)
+		answer := text(t, res)
+		if res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(answer, `"code":"server_busy"`) || !strings.Contains(answer, message) ||
+			res.Header.Get("Retry-After") != "5" {
+			t.Errorf("status %d, Retry-After %q, %s", res.StatusCode, res.Header.Get("Retry-After"), answer)
+		}
+		if p.ended(t); len(p.slot.avoided) != 2 {
+			t.Errorf("%d leases, want one, and one to see that there is no other instance", len(p.slot.avoided))
+		}
+	})
 }
 
 // transportFunc is a transport that makes no connections.
@@ -220,14 +286,14 @@ func TestBackoffFollowsTheRequestAlone(t *testing.T) {
 		s := &fakeSlot{instances: []instance{refused}}
 		x := &exchange{model: "tiny", slot: s, body: &requestBody{budget: new(byteBudget)}}
 		req, _ := http.NewRequestWithContext(context.WithValue(ctx, exchangeKey{}, x), http.MethodPost, "http://vllm/", nil)
-		_, err := (&leasingTransport{zap.NewNop()}).RoundTrip(req)
+		_, err := (&leasingTransport{log: zap.NewNop(), timeouts: new(Timeouts).inForce(), chance: func() float64 { return 0.5 }}).RoundTrip(req)
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("error %v", err)
 		}
-		if want := []time.Duration{0, 100 * time.Millisecond, 400 * time.Millisecond}; !slices.Equal(at, want) {
+		if want := []time.Duration{0, 130 * time.Millisecond, 455 * time.Millisecond}; !slices.Equal(at, want) {
 			t.Errorf("attempts at %v, want %v", at, want)
 		}
-		if got := time.Since(start); got != 401*time.Millisecond {
+		if got := time.Since(start); got != 456*time.Millisecond {
 			t.Errorf("it ended after %v", got)
 		}
 		if s.held.Load() != 0 {
@@ -236,10 +302,42 @@ func TestBackoffFollowsTheRequestAlone(t *testing.T) {
 	})
 }
 
+// No attempt is made after the ticket's deadline.
+func TestNoAttemptAfterTheDeadline(t *testing.T) {
+	a := appWith(t, &fakeEngine{handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {})}, func(m *vramman.ModelSpec) { m.MaxWait = time.Nanosecond })
+	model, err := a.generation.Find(t.Context(), "tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &fakeSlot{instances: []instance{nobody(t, "a")}}
+	x := &exchange{model: "tiny", slot: s, body: &requestBody{budget: new(byteBudget)}}
+	if err := model.Admit(t.Context(), time.Now(), &x.ticket); err != nil {
+		t.Fatal(err)
+	}
+	defer x.ticket.Return(time.Now())
+	req, _ := http.NewRequestWithContext(context.WithValue(t.Context(), exchangeKey{}, x), http.MethodPost, "http://vllm/", nil)
+	_, err = (&leasingTransport{log: zap.NewNop(), timeouts: new(Timeouts).inForce()}).RoundTrip(req)
+	if _, ok := errors.AsType[*upstreamError](err); !ok || s.released.Load() != 1 {
+		t.Errorf("error %v after %d attempts", err, s.released.Load())
+	}
+}
+
 func TestBackoffIsBounded(t *testing.T) {
-	for attempt, want := range []time.Duration{100 * time.Millisecond, 300 * time.Millisecond, 900 * time.Millisecond, time.Second, time.Second} {
-		if got := backoff(attempt); got != want {
-			t.Errorf("after attempt %d: %v, want %v", attempt, got, want)
+	for _, chance := range []float64{0, 0.5, 0.999} {
+		tr := &leasingTransport{chance: func() float64 { return chance }}
+		last := time.Duration(0)
+		for attempt := range 5 {
+			d := tr.backoff(attempt)
+			if d < minBackoff || d > maxBackoff || d < last {
+				t.Errorf("with chance %v, after attempt %d: %v", chance, attempt, d)
+			}
+			last = d
 		}
+		if last != maxBackoff {
+			t.Errorf("with chance %v it ends at %v", chance, last)
+		}
+	}
+	if d := (&leasingTransport{}).backoff(0); d < minBackoff || d > maxBackoff {
+		t.Errorf("by chance: %v", d)
 	}
 }

@@ -32,6 +32,14 @@ type instance interface {
 	Authorization() string
 }
 
+// slotOf is the slot of an exchange that has its ticket.
+func slotOf(x *exchange) slot {
+	if x.keeper != "" {
+		return keeperSlot{&x.ticket, x.keeper}
+	}
+	return ticketSlot{&x.ticket}
+}
+
 // ticketSlot is the slot that a ticket stands for.
 type ticketSlot struct{ ticket *vramman.Ticket }
 

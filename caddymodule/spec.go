@@ -45,6 +45,8 @@ func (a *App) check() error {
 		return configErrorf(at(place{"", "max_wait_for_turn", ""}), "max_wait_for_turn is negative")
 	case a.DrainTimeout < 0:
 		return configErrorf(at(place{"", "drain_timeout", ""}), "drain_timeout is negative")
+	case a.SleepMemory != 0 && a.SleepMemory < leastVRAM:
+		return configErrorf(at(place{"", "sleep_memory", ""}), "sleep_memory of %d bytes is too little: is a unit missing, as in '64GiB'?", a.SleepMemory)
 	}
 	if err := a.Limits.check(""); err != nil {
 		return err
@@ -53,6 +55,9 @@ func (a *App) check() error {
 		return err
 	}
 	if err := a.checkModels(); err != nil {
+		return err
+	}
+	if err := a.checkTotals(); err != nil {
 		return err
 	}
 	return a.checkContainers()
@@ -98,9 +103,16 @@ func (a *App) spec(ctx caddy.Context) (*vramman.Spec, error) {
 		Pools:          a.poolSpecs(),
 		MaxWaitForTurn: cmp.Or(duration(a.MaxWaitForTurn), standardMaxWaitForTurn),
 		DrainTimeout:   cmp.Or(duration(a.DrainTimeout), standardDrainTimeout),
+		SleepMemory:    a.SleepMemory,
+		Store:          newStorage(ctx.Storage(), name),
 		Log:            a.log,
+
+		TotalConcurrent: a.TotalConcurrent,
+		TotalQueue:      a.TotalQueue,
 	}
 	a.requestDefaults = make(map[string]*openai.Defaults)
+	a.requestLimits = make(map[string]openai.Limits)
+	a.fallbacks = make(map[string]*fallback)
 	for _, m := range a.Models {
 		ms, err := a.modelSpec(ctx, m)
 		if err != nil {
@@ -121,7 +133,7 @@ func (a *App) modelSpec(ctx caddy.Context, m *Model) (vramman.ModelSpec, error) 
 	if err != nil {
 		return fail(err)
 	}
-	if err := checkArgs(m, o.Args, guest); err != nil {
+	if err := checkAgainstServer(m, o, guest); err != nil {
 		return vramman.ModelSpec{}, err
 	}
 	env, err := resolveEnv(o.Env, a.log.With(zap.String("model", m.Name)))
@@ -134,6 +146,10 @@ func (a *App) modelSpec(ctx caddy.Context, m *Model) (vramman.ModelSpec, error) 
 	}
 	if defaults != nil {
 		a.requestDefaults[m.Name] = defaults
+	}
+	a.requestLimits[m.Name] = o.RequestOptions.limits()
+	if err := a.readFallback(m, o); err != nil {
+		return fail(err)
 	}
 	mounts, err := o.mounts()
 	if err != nil {

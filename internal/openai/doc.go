@@ -1,7 +1,8 @@
 // Package openai reads and writes the wire formats that clients speak: which
 // route a request is for and which model it names (Find, Scan, ScanForm,
-// QueryModel), what the gateway changes in its body (Edit, Defaults, Form), how
-// refusals are told (Error), and how the list of models looks (Model).
+// QueryModel), what the gateway changes in its body (Edit, Defaults, Limits, Form), how
+// refusals are told (Error), what an answer says that it took (Usage), and how the
+// list of models looks (Model).
 //
 // A request body is never decoded. ScanForm reads a form through a window. Scan walks its bytes once, checks that they
 // are JSON, and notes where the top-level members stand; Edit copies the body

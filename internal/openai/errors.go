@@ -22,25 +22,28 @@ const (
 // The codes of the gateway's errors: words that a program can act on, and that do
 // not change. With each stands the status it comes with.
 const (
-	CodeInvalidBody      = "invalid_body"       // 400: not the JSON or the form that is asked for
-	CodeInvalidQuery     = "invalid_query"      // 400: the URL's query cannot be read
-	CodeModelRequired    = "model_required"     // 400: the request names no model
-	CodeInvalidAPIKey    = "invalid_api_key"    // 401
-	CodeModelNotFound    = "model_not_found"    // 404: no model of that name, as OpenAI spells it
-	CodeResponseNotFound = "response_not_found" // 404: no stored response of that id
-	CodeRouteNotFound    = "route_not_found"    // 404: not a route of this gateway
-	CodeMethodNotAllowed = "method_not_allowed" // 405
-	CodeBodyTooLarge     = "body_too_large"     // 413
-	CodeQueueFull        = "queue_full"         // 429: the model's queue has no place left
-	CodeInternal         = "internal_error"     // 500: the gateway's own fault
-	CodeUpstreamFailed   = "upstream_failed"    // 502: the server broke off or answered nonsense
-	CodeBodyMemory       = "body_memory"        // 503: too many bodies in memory
-	CodeModelLoading     = "model_loading"      // 503: not ready yet, and will not be waited for
-	CodeVRAMUnavailable  = "vram_unavailable"   // 503: there is no room for the model
-	CodeStartFailed      = "start_failed"       // 503: the model's server does not start
-	CodeModelRemoved     = "model_removed"      // 503: a new config has removed the model
-	CodeShuttingDown     = "shutting_down"      // 503: the gateway stops
-	CodeQueueTimeout     = "queue_timeout"      // 504: max_wait is over
+	CodeInvalidBody      = "invalid_body"         // 400: not the JSON or the form that is asked for
+	CodeInvalidQuery     = "invalid_query"        // 400: the URL's query cannot be read
+	CodeInvalidHeader    = "invalid_header"       // 400: a header of the request cannot be read
+	CodeModelRequired    = "model_required"       // 400: the request names no model
+	CodeInvalidAPIKey    = "invalid_api_key"      // 401
+	CodeModelNotFound    = "model_not_found"      // 404: no model of that name, as OpenAI spells it
+	CodeResponseNotFound = "response_not_found"   // 404: no stored response of that id
+	CodeRouteNotFound    = "route_not_found"      // 404: not a route of this gateway
+	CodeMethodNotAllowed = "method_not_allowed"   // 405
+	CodeBodyTooLarge     = "body_too_large"       // 413
+	CodeQueueFull        = "queue_full"           // 429: the model's queue has no place left
+	CodeInternal         = "internal_error"       // 500: the gateway's own fault
+	CodeUpstreamFailed   = "upstream_failed"      // 502: the server broke off or answered nonsense
+	CodeBodyMemory       = "body_memory"          // 503: too many bodies in memory
+	CodeModelLoading     = "model_loading"        // 503: not ready yet, and will not be waited for
+	CodeVRAMUnavailable  = "vram_unavailable"     // 503: there is no room for the model
+	CodeStartFailed      = "start_failed"         // 503: the model's server does not start
+	CodeModelRemoved     = "model_removed"        // 503: a new config has removed the model
+	CodeShuttingDown     = "shutting_down"        // 503: the gateway stops
+	CodeQueueTimeout     = "queue_timeout"        // 504: max_wait is over
+	CodeUnreachable      = "deadline_unreachable" // 504: the request's deadline cannot be met
+	CodeDeadline         = "deadline_exceeded"    // 504: the request's deadline has passed
 )
 
 // The bounds of Retry-After. OpenAI's SDKs ignore a longer one or give up; zero
@@ -115,6 +118,7 @@ func ModelNotFound(name []byte) Error {
 		Code:    CodeModelNotFound,
 		Param:   "model",
 		Message: fmt.Sprintf("The model `%s%s` does not exist.", shown, rest),
+		NoRetry: true,
 	}
 }
 
@@ -125,6 +129,7 @@ func ModelRequired() Error {
 		Code:    CodeModelRequired,
 		Param:   "model",
 		Message: "the request names no model; GET /v1/models lists them",
+		NoRetry: true,
 	}
 }
 
@@ -139,7 +144,7 @@ func ResponseNotFound() Error {
 	return Error{
 		Status:  http.StatusNotFound,
 		Code:    CodeResponseNotFound,
-		Message: "there is no such response here; responses are not kept after they are answered",
+		Message: "there is no such response here, or no longer: a response is kept by the server that gave it, as long as that runs",
 	}
 }
 

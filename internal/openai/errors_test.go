@@ -53,12 +53,12 @@ func TestWriteError(t *testing.T) {
 		{
 			"model not found", DialectOpenAI, ModelNotFound([]byte("a\"\n<b>")),
 			404, "{\"error\":{\"message\":\"The model `a\\\"\\n<b>` does not exist.\",\"type\":\"invalid_request_error\",\"param\":\"model\",\"code\":\"model_not_found\"}}",
-			nil,
+			map[string]string{"X-Should-Retry": "false"},
 		},
 		{
 			"model not found, Anthropic", DialectAnthropic, ModelNotFound([]byte("a")),
 			404, "{\"type\":\"error\",\"error\":{\"type\":\"not_found_error\",\"message\":\"The model `a` does not exist.\"}}",
-			nil,
+			map[string]string{"X-Should-Retry": "false"},
 		},
 		{
 			"own type", DialectOpenAI,

@@ -16,7 +16,8 @@ type Key uint8
 
 // The managed keys. The limits on generated tokens are those of chat completions
 // (max_tokens, max_completion_tokens), responses (max_output_tokens) and messages
-// (max_tokens).
+// (max_tokens); how many answers there are to be is said by n, and how many are
+// computed for them by best_of.
 const (
 	KeyModel Key = iota
 	KeyStream
@@ -25,6 +26,7 @@ const (
 	KeyMaxCompletionTokens
 	KeyMaxOutputTokens
 	KeyN
+	KeyBestOf
 	numKeys
 )
 
@@ -36,6 +38,7 @@ var keyNames = [numKeys]string{
 	KeyMaxCompletionTokens: "max_completion_tokens",
 	KeyMaxOutputTokens:     "max_output_tokens",
 	KeyN:                   "n",
+	KeyBestOf:              "best_of",
 }
 
 // String is the key as it stands in a body.
@@ -59,6 +62,8 @@ func managedKey(raw []byte) (Key, bool) {
 		return KeyMaxOutputTokens, true
 	case "n":
 		return KeyN, true
+	case "best_of":
+		return KeyBestOf, true
 	}
 	if bytes.IndexByte(raw, '\\') >= 0 {
 		for k, name := range keyNames {

@@ -14,6 +14,8 @@ type Edit struct {
 	Model string
 	// Defaults are added where the caller gave nothing. Nil adds nothing.
 	Defaults *Defaults
+	// Limits are what the caller's numbers are lowered to.
+	Limits Limits
 }
 
 // Apply returns the JSON object of body with the changes made; f is what Scan
@@ -26,10 +28,11 @@ type Edit struct {
 // caller sent.
 //
 // An error is an Error with status 400: a key that the defaults would fill occurs
-// twice, so that two readers could differ on what the caller gave.
+// twice, so that two readers could differ on what the caller gave; or what a limit
+// is for is no number.
 func (e Edit) Apply(dst, body []byte, f *Fields) ([]byte, error) {
 	s := splice{dst: dst[:0], body: body, copied: int(f.object.start)}
-	s.room = int(f.object.end-f.object.start) + len(`,"model":""`) + len(`\u0000`)*len(e.Model)
+	s.room = int(f.object.end-f.object.start) + len(`,"model":""`) + len(`\u0000`)*len(e.Model) + e.Limits.room()
 	var defaults *defaultObject
 	if e.Defaults != nil {
 		defaults = e.Defaults.root
@@ -61,6 +64,9 @@ func (e Edit) Apply(dst, body []byte, f *Fields) ([]byte, error) {
 				if _, err := s.fill(defaults, &given, m.key.of(body), int(m.value.start)); err != nil {
 					return nil, err
 				}
+			}
+			if err := s.clamp(e.Limits.of(f, n), m); err != nil {
+				return nil, err
 			}
 		}
 		kept++

@@ -72,7 +72,7 @@ func TestApply(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := Edit{tt.model, mustDefaults(t, tt.defaults)}.Apply(nil, body, &f)
+			got, err := Edit{Model: tt.model, Defaults: mustDefaults(t, tt.defaults)}.Apply(nil, body, &f)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -115,7 +115,7 @@ func TestApplyManyMembers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := Edit{"b", mustDefaults(t, `{"k":{"y":0}}`)}.Apply(nil, body, &f)
+	got, err := Edit{Model: "b", Defaults: mustDefaults(t, `{"k":{"y":0}}`)}.Apply(nil, body, &f)
 	if err != nil || string(got) != want {
 		t.Errorf("%v, %d bytes, want %d", err, len(got), len(want))
 	}

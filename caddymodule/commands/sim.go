@@ -1,6 +1,6 @@
 // This file owns the subcommand vllm-sim.
 
-package caddymodule
+package commands
 
 import (
 	"os"

@@ -115,6 +115,14 @@ func TestRetryAfterIsHonest(t *testing.T) {
 // listening is the address of the server of a model, as its process was told it.
 func listening(t *testing.T, model string) string {
 	t.Helper()
+	_, args := serverProcess(t, os.Getpid(), model)
+	return "127.0.0.1:" + args[slices.Index(args, "--port")+1]
+}
+
+// serverProcess finds the process that serves a model for a gateway, by the number
+// of the gateway's process, and its arguments.
+func serverProcess(t *testing.T, gateway int, model string) (pid int, args []string) {
+	t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil || len(files) == 0 {
 		t.Skip("there is no /proc to find the server in")
@@ -124,26 +132,31 @@ func listening(t *testing.T, model string) string {
 		if err != nil {
 			continue // it has ended
 		}
-		parent, err := os.ReadFile(filepath.Join(filepath.Dir(file), "stat"))
-		if err != nil || !childOfThis(parent) {
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if parentOf(parentOf(pid)) != gateway { // between them is its watcher
 			continue
 		}
 		args := strings.Split(string(bytes.TrimRight(text, "\x00")), "\x00")
 		name, port := slices.Index(args, "--served-model-name"), slices.Index(args, "--port")
 		if name > 0 && port > 0 && args[name+1] == model {
-			return "127.0.0.1:" + args[port+1]
+			return pid, args
 		}
 	}
 	t.Fatalf("there is no process that serves %s", model)
-	return ""
+	return 0, nil
 }
 
-// childOfThis reads /proc/<pid>/stat: the parent is the second field after the
-// program's name in parentheses.
-func childOfThis(stat []byte) bool {
+// parentOf reads /proc/<pid>/stat: the parent is the second field after the
+// program's name in parentheses. It is 0 for a process that has ended.
+func parentOf(pid int) int {
+	stat, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	_, rest, _ := bytes.Cut(stat, []byte(") "))
 	fields := bytes.Fields(rest)
-	return len(fields) > 1 && string(fields[1]) == strconv.Itoa(os.Getpid())
+	if len(fields) < 2 {
+		return 0
+	}
+	parent, _ := strconv.Atoi(string(fields[1]))
+	return parent
 }
 
 // gauge is the value of one of a server's metrics.

@@ -147,7 +147,11 @@ func (b Belief) String() string {
 		cache = "measured"
 	}
 	if b.KVBytes > 0 {
-		words = append(words, fmt.Sprintf("kv cache %s for %d x %d tokens (%s)", gib(b.KVBytes), b.Reserved, b.MaxModelLen, cache))
+		length := fmt.Sprintf("%d tokens", b.MaxModelLen)
+		if b.MaxModelLen == 0 {
+			length = "the server's own length"
+		}
+		words = append(words, fmt.Sprintf("kv cache %s for %d x %s (%s)", gib(b.KVBytes), b.Reserved, length, cache))
 	}
 	if slices.Contains(b.Measured, PartRest) {
 		words = append(words, fmt.Sprintf("activation, graphs and context %s (measured)", gib(b.Rest())))

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/vllm-gateway/vllm-gateway/internal/openai"
@@ -107,8 +106,20 @@ var outsideTransport = &http.Transport{
 	DisableCompression:  true,
 }
 
-// hiddenFromOutside are request headers that are nobody's business but ours.
-var hiddenFromOutside = []string{"X-Real-Ip", "X-Request-Timeout", "Referer", "Origin"}
+// shownToOutside are the headers of a request that an outside server sees. Any other
+// may say who the client is, or where: proxies before the gateway and handlers that
+// authenticate have many names for that.
+var shownToOutside = map[string]bool{
+	"Accept":            true,
+	"Accept-Encoding":   true, // the gateway's own
+	"Anthropic-Beta":    true,
+	"Anthropic-Version": true,
+	"Authorization":     true, // that of the outside server
+	"Content-Type":      true,
+	"Openai-Beta":       true,
+	"User-Agent":        true,
+	"X-Request-Id":      true,
+}
 
 // ID implements instance.
 func (*outside) ID() string { return "outside" }
@@ -125,11 +136,8 @@ func (o *outside) RoundTrip(r *http.Request) (*http.Response, error) {
 	u := *o.base
 	u.Path += r.URL.Path
 	r.URL, r.Host = &u, ""
-	for _, name := range hiddenFromOutside {
-		delete(r.Header, name)
-	}
 	for name := range r.Header {
-		if strings.HasPrefix(name, "X-Forwarded-") {
+		if !shownToOutside[name] {
 			delete(r.Header, name)
 		}
 	}

@@ -6,6 +6,7 @@ package main
 import (
 	"crypto/tls"
 	"fmt"
+	"math/rand/v2"
 	"net/url"
 	"time"
 )
@@ -107,7 +108,7 @@ type endToEnd struct {
 }
 
 // measure runs a scenario: in each repetition every target has its turn, in another
-// order each time.
+// order each time, so that none always follows the same other.
 func (e *endToEnd) measure(s scenario) (*ScenarioResult, error) {
 	var targets []target
 	for _, t := range e.targets {
@@ -130,11 +131,8 @@ func (e *endToEnd) measure(s scenario) (*ScenarioResult, error) {
 		gunners[t.name], res.Targets[t.name] = g, new(TargetResult)
 	}
 	for rep := range e.reps + 1 {
-		for k := range targets {
-			t := targets[(k+rep)%len(targets)]
-			if rep%2 == 1 { // so that nobody always follows the same one
-				t = targets[(len(targets)-1-k+rep)%len(targets)]
-			}
+		for _, k := range rand.New(rand.NewPCG(uint64(rep), 0)).Perm(len(targets)) {
+			t := targets[k]
 			slice := e.slice
 			if rep == 0 { // warms up
 				slice /= 2

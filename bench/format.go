@@ -44,7 +44,7 @@ func bytesText(n float64) string {
 // figure writes a number with three digits that count, and its unit.
 func figure(n float64, unit string) string {
 	text := fmt.Sprintf("%.3g", n)
-	if math.Abs(n) >= 1000 {
+	if math.Abs(n) >= 100 {
 		text = fmt.Sprintf("%.0f", n)
 	}
 	if unit != "" {

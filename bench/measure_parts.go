@@ -6,10 +6,12 @@ package main
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"os"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -64,9 +66,12 @@ func measureParts(reps int, slice time.Duration) (*PartsResult, error) {
 	defer runtime.KeepAlive(ballast)
 	variants := []variant{
 		{"INFO", 4, func(r *rig) []part {
-			all := append(scanParts(), modelParts(r)...)
-			all = append(all, handlerPart(r, partAdmission, "route, body, model, ticket, headers"))
-			return append(all, proxyParts(r)...)
+			return append(append(scanParts(), modelParts(r)...), proxyParts(r)...)
+		}},
+		// The same handler under three configurations, and under each the first and only
+		// thing: what a process did before shows in such small figures.
+		{"INFO", 4, func(r *rig) []part {
+			return []part{handlerPart(r, partAdmission, "route, body, model, ticket, headers")}
 		}},
 		{"DEBUG", 4, func(r *rig) []part {
 			return []part{handlerPart(r, partDebug, "one line, thrown away")}
@@ -79,16 +84,17 @@ func measureParts(reps int, slice time.Duration) (*PartsResult, error) {
 	var order []*meter
 	// The first repetition warms up, and finds out how often a part is done in a slice.
 	for rep := range reps + 1 {
-		for k := range variants {
-			v := variants[(k+rep)%len(variants)]
+		// Every time in another order, so that none always follows the same other.
+		for _, k := range rand.New(rand.NewPCG(uint64(rep), 0)).Perm(len(variants)) {
+			v := variants[k]
 			r, err := newRig(dir, v.level, v.models)
 			if err != nil {
 				return nil, err
 			}
-			for _, p := range v.parts(r) {
+			for n, p := range v.parts(r) {
 				m := meters[p.name]
 				if m == nil {
-					m = &meter{Part: Part{Name: p.name, About: p.about, Seldom: p.seldom, Exact: !p.inexact}}
+					m = &meter{place: [2]int{k, n}, Part: Part{Name: p.name, About: p.about, Seldom: p.seldom, Exact: !p.inexact}}
 					meters[p.name], order = m, append(order, m)
 				}
 				if err := m.measure(p, rep == 0, slice); err != nil {
@@ -97,6 +103,7 @@ func measureParts(reps int, slice time.Duration) (*PartsResult, error) {
 			}
 		}
 	}
+	slices.SortFunc(order, func(a, b *meter) int { return slices.Compare(a.place[:], b.place[:]) })
 	return partsResult(order, meters), nil
 }
 
@@ -146,7 +153,8 @@ func (r *PartsResult) part(name string) *Part {
 // meter measures one part.
 type meter struct {
 	Part
-	n int // how often it is done in a slice
+	place [2]int // in the report: of its variant, and within that
+	n     int    // how often it is done in a slice
 }
 
 // measure does the part for a slice of time.
@@ -156,6 +164,9 @@ func (m *meter) measure(p part, first bool, slice time.Duration) error {
 			return err
 		}
 		return m.countAllocations(p)
+	}
+	if err := p.do(max(1, m.n/4)); err != nil { // warms up: a configuration has just been loaded
+		return err
 	}
 	runtime.GC()
 	waited, before := lockWait(), selfCPU()

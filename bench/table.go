@@ -47,7 +47,7 @@ var rates = []float64{1_000, 10_000, 100_000}
 
 // share is how much of one processor something takes that costs so many nanoseconds.
 func share(nanoseconds, rate float64) string {
-	return fmt.Sprintf("%.3g %%", nanoseconds*rate/1e9*100)
+	return figure(nanoseconds*rate/1e9*100, "%")
 }
 
 // ancestor is what the Python gateway that this one follows takes for its bookkeeping
@@ -87,7 +87,7 @@ func (p *PartsResult) write(out io.Writer) {
 	}
 	w.Flush()
 	book := p.part(partBook64).Wait
-	fmt.Fprintf(out, "  Goroutines wait for locks in %s: %s (%s to %s) a request, of which nobody's processor is taken.\n",
+	fmt.Fprintf(out, "  Waiting for locks, %s: %s (%s to %s) a request, which is time and not processor time.\n",
 		partBook64, nanos(book.Median), nanos(book.Q1), nanos(book.Q3))
 	fmt.Fprintf(out, "  Admission with 1,000 models takes %s of that with 4.\n", interval(p.ManyModels))
 }

@@ -54,8 +54,6 @@ var placementMutations = []mutation{
 		"class := slices.IndexFunc(p.fitting, func(n int) bool { return n >= p.r.Degree })", "class := -1\n\tfor k, n := range p.fitting {\n\t\tif n >= p.r.Degree {\n\t\t\tclass = k\n\t\t}\n\t}"),
 	unit("placement/placement.go", "the need of the first card is that of all",
 		"return p.r.Need[k] - p.cards[p.r.Cards[k]].Room()", "return p.r.Need[0*k] - p.cards[p.r.Cards[k]].Room()"),
-	unit("placement/placement.go", "a planner remembers the last question",
-		"clear(p.spots)", "_ = p.spots"),
 	unit("placement/placement.go", "a share is of the budget",
 		"return int64(math.Floor(n.Share * float64(c.Total)))", "return int64(math.Floor(n.Share * float64(c.Budget)))"),
 	unit("placement/placement.go", "who declares nothing takes the whole card",

@@ -84,6 +84,11 @@ var gateMutations = []mutation{
 		says:  "nobody holds the gate",
 	},
 	{
+		invariant: 3, mistake: "a start does not look who has died beside it", file: "load.go",
+		edits: []edit{{old: "number > l.fresh && !o.freeing(l) {", new: "number > l.fresh {"}},
+		says:  "is stopping beside it",
+	},
+	{
 		invariant: 3, mistake: "the gate of what is not released is kept", file: "release.go",
 		edits: []edit{{old: "o.decided(now, \"unreleased\", i.model.name, i, i.cards, reason)\n\to.free(\"stop \" + i.id)", new: "o.decided(now, \"unreleased\", i.model.name, i, i.cards, reason)"}},
 		says:  "which is over",

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/vllm-gateway/vllm-gateway/internal/openai"
 	"github.com/vllm-gateway/vllm-gateway/vramman"
@@ -112,18 +113,59 @@ func (w socketWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	// A client may have sent more already.
-	whole := wholeConn{conn, rw.Reader}
+	whole := &wholeConn{Conn: conn, in: rw.Reader}
 	return whole, bufio.NewReadWriter(rw.Reader, bufio.NewWriter(io.Discard)), nil
 }
 
-// wholeConn hides that a connection can be closed by half.
+// wholeConn hides that a connection can be closed by half. The proxy leaves when one
+// direction has ended, and the other may be at its last bytes; since Caddy counts
+// them for its log, which is written next, Close waits for that one, too.
 type wholeConn struct {
 	net.Conn
 	in io.Reader
+
+	mu     sync.Mutex
+	closed bool
+	use    sync.WaitGroup // reads and writes under way
+}
+
+// begin says whether the connection may be used; then use is to be told of the end.
+func (c *wholeConn) begin() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.use.Add(1)
+	}
+	return !c.closed
 }
 
 // Read implements io.Reader.
-func (c wholeConn) Read(p []byte) (int, error) { return c.in.Read(p) }
+func (c *wholeConn) Read(p []byte) (int, error) {
+	if !c.begin() {
+		return 0, net.ErrClosed
+	}
+	defer c.use.Done()
+	return c.in.Read(p)
+}
+
+// Write implements io.Writer.
+func (c *wholeConn) Write(p []byte) (int, error) {
+	if !c.begin() {
+		return 0, net.ErrClosed
+	}
+	defer c.use.Done()
+	return c.Conn.Write(p)
+}
+
+// Close ends what is under way, and returns when it has ended.
+func (c *wholeConn) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	err := c.Conn.Close()
+	c.use.Wait()
+	return err
+}
 
 // wholeBody does so for the server's side.
 type wholeBody struct{ io.ReadWriteCloser }

@@ -5,6 +5,7 @@ package vllmsim
 import (
 	"encoding/json"
 	"net/http"
+	"strconv"
 )
 
 // apiError is an error as clients get it.
@@ -54,6 +55,8 @@ func writeJSON(w http.ResponseWriter, code int, value any) {
 		code, content = http.StatusInternalServerError, []byte(`{}`)
 	}
 	w.Header().Set("Content-Type", "application/json")
+	// With its length an answer is whole once it is flushed, though the server dies then.
+	w.Header().Set("Content-Length", strconv.Itoa(len(content)))
 	w.WriteHeader(code)
 	_, _ = w.Write(content)
 }

@@ -169,7 +169,10 @@ func (o *owner) refreshModel(now time.Time, r *record) {
 	o.limits(r)
 	r.hash = r.from.launchHash(r.spec)
 	r.sizes.footings = nil // budgets and pools may be others
-	if r.preload = r.preload && r.spec.Preload; r.spec.Preload && !r.preloaded && r.from == o.spec {
+	switch {
+	case !r.spec.Preload:
+		r.preload, r.preloaded = false, false
+	case !r.preloaded && r.from == o.spec:
 		r.preload, r.preloaded = true, true
 	}
 	o.shrink(now, r)

@@ -122,3 +122,26 @@ func TestIdleModelsYieldToOtherPrograms(t *testing.T) {
 		}
 	})
 }
+
+// A preload that a configuration takes away and a later one has again comes again.
+func TestPreloadComesBackWithItsConfiguration(t *testing.T) {
+	s := newScript(t, 16)
+	m := scriptModel("a", 8)
+	m.Preload = true
+	s.load(scriptSpec(m))
+	s.openAll()
+	s.fetchAll()
+	s.read()
+	s.tell(startedEvent{i: s.starts[0], err: errAny}) // it fails, and backs off
+	m.Preload = false
+	s.load(scriptSpec(m))
+	s.read()
+	s.after(10 * time.Minute)
+	m.Preload = true
+	s.load(scriptSpec(m))
+	s.fetchAll()
+	s.read()
+	if len(s.starts) != 2 {
+		t.Errorf("%d starts: %+v", len(s.starts), s.o.decisions)
+	}
+}
